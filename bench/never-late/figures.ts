@@ -49,7 +49,7 @@ export function targetOf(
 ): number {
   const shares = results.map(({ answer: { report } }, i) => {
     const most = unhurried[i] === undefined ? NaN : rightOf(unhurried[i]);
-    const exit = report?.source === 'local' ? report.sources?.[0]?.exit : undefined;
+    const exit = report?.source === 'net' ? report.plan?.exit_layer : undefined;
     return most * (exit == null ? 1 : (accuracies.get(exit) ?? 1));
   });
   return meanOf(shares);

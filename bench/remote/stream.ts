@@ -18,7 +18,7 @@ export type DepthReason = 'deepest' | 'budget' | 'load';
 
 /**
  * The `sortie` field of a whole answer (openapi.json), in ms. A field without a value is absent. The answer of an
- * upstream model has a source, and neither plan nor exits.
+ * upstream model has neither plan nor exits.
  */
 export interface SortieReport {
   readonly plan?: {
@@ -28,9 +28,7 @@ export interface SortieReport {
     readonly predicted_ttft_ms?: number;
   };
   readonly exit_layers?: Readonly<Record<string, number>>;
-  readonly source?: 'upstream' | 'upstream-landed' | 'local';
-  /** The text's models; an upstream has no exit layer. */
-  readonly sources?: readonly { readonly exit?: number }[];
+  readonly source?: 'upstream' | 'net' | 'local';
   readonly predicted_ms?: number;
   readonly predicted_p10_ms?: number;
   readonly predicted_p90_ms?: number;

@@ -102,7 +102,8 @@ class Sortie:
         async with self.session.get(self.url + "/load") as response:
             load = (await response.json())["server_load"]
         async with self.session.get(self.url + "/metrics") as response:
-            lines = re.findall(r'^sortie_budget_requests_total\{(.*)\} (\S+)$', await response.text(), re.M)
+            lines = re.findall(r'^sortie_answers_total\{(.*)\} (\S+)$', await response.text(), re.M)
+        lines = [(labels, value) for labels, value in lines if 'budget_class="none"' not in labels]
         met = sum(float(value) for labels, value in lines if re.search(r'outcome="(whole|landed)"', labels))
         self.outcomes.append((met, sum(float(value) for _, value in lines)))
         met, total = (last - first for first, last in zip(self.outcomes[0], self.outcomes[-1]))

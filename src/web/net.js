@@ -5,9 +5,8 @@ import { $, announce, duration, element, onSubmit, showError, submitOnEnter } fr
 
 /** The source of an answer in words (`sortie.source`). */
 const SOURCES = {
-  upstream: 'the upstream, whole',
-  'upstream-landed': 'the upstream, ended by Sortie',
-  local: 'the local model',
+  upstream: 'the upstream',
+  net: 'the local model',
 };
 
 /** Why the net began (`sortie.net.trigger`) or an answer landed (`sortie.landed.trigger`), in words. */
@@ -18,6 +17,7 @@ const TRIGGERS = {
   breaker: 'the upstream failed several times',
   expected: 'the upstream is often too late',
   deadline: 'the deadline',
+  budget: 'the local model, to keep the budget',
 };
 
 const words = (table, name) => table[name] ?? name;
@@ -65,7 +65,7 @@ class Side {
       }
       // The server counts from the arrival to the last byte, without the way.
       const isLate = budget !== null && (report?.actual_ms ?? time()) > budget;
-      const isWhole = finish !== null && !(finish === 'length' && report?.met === false);
+      const isWhole = finish !== null && report?.outcome !== 'cut';
       const how = isWhole ? 'An answer with an end' : finish === null ? 'It has no end' : 'It ends in mid-text';
       const pace = budget === null ? '' : isLate ? ', late' : `, within ${duration(budget)}`;
       this.#ended(how + pace, time(), isWhole && !isLate);
@@ -90,8 +90,8 @@ class Side {
     if (value !== null) this.#facts.append(element('dt', {}, name), element('dd', {}, value));
   }
 
-  #tell({ source, sources, net, landed, upstream }) {
-    const exit = sources[0]?.exit;
+  #tell({ source, plan, net, landed, upstream }) {
+    const exit = plan?.exit_layer;
     this.#fact('Text of', words(SOURCES, source) + (exit === undefined ? '' : `, exit ${exit}`));
     if (landed !== undefined) this.#fact('Ended by', words(TRIGGERS, landed.trigger));
     if (net !== undefined) {

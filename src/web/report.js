@@ -116,7 +116,7 @@ export function landingOf({ landed, plan }, onGoOn) {
   const of = plan.expected_tokens > at ? ` of about ${plan.expected_tokens}` : '';
   const chance = probability < 0.01 ? 'under 1%' : `${Math.round(probability * 100)}%`;
   const button = element('button', { type: 'button' }, 'Go on');
-  button.title = `Without the budget, this end had a chance of ${chance}.`;
+  if (probability !== undefined) button.title = `Without the budget, this end had a chance of ${chance}.`;
   button.addEventListener('click', () => {
     button.disabled = true;
     onGoOn();

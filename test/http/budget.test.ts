@@ -146,7 +146,7 @@ void t.test('the answer is empty, and the report has the plan', async (t) => {
   t.equal(server.last().isDryRun, true);
   const streamed = await server.chunks('/v1/chat/completions', { messages, sortie });
   t.match(streamed.at(-1), { choices: [{ finish_reason: 'length' }], sortie: { predicted_ms: 123 } });
-  const counts = /^sortie_(planned_total|request_success_total|prompt_tokens_total|budget_requests_total)\{.* [1-9]/m;
+  const counts = /^sortie_(planned_total|request_success_total|prompt_tokens_total|answers_total)\{.* [1-9]/m;
   t.notMatch((await server.get('/metrics')).text, counts, 'no metric counts a dry run');
   for (const line of (await server.logged(3)).slice(0, 3)) {
     t.equal(line.dry_run, true);

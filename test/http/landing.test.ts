@@ -13,7 +13,7 @@ import { OUTCOMES } from '../../src/protocol/outcome.js';
 import type { Script } from '../fakes/engine.js';
 
 const landed = { at: 4, pressure: 3.25, probability: 0.00041234 };
-const report = { at_token: 4, pressure: 3.25, probability: 0.000412, choices: [0] };
+const report = { trigger: 'budget', at_token: 4, probability: 0.000412 };
 const budget = { 'x-latency-budget-ms': '60000' };
 const messages = [{ role: 'user', content: 'Where is Paris?' }];
 const COMPLETIONS = '/v1/completions';
@@ -74,7 +74,7 @@ void t.test('an answer cut at its deadline goes back to its last whole sentence;
   const server = await build(t, script);
   for (const [path, body, , end] of APIS) {
     const { body: whole, text } = await server.ask(path, body, budget);
-    t.match(whole, { ...end, sortie: { outcome: 'landed', met: true, landed: undefined } }, path);
+    t.match(whole, { ...end, sortie: { outcome: 'landed', met: true, landed: { trigger: 'deadline' } } }, path);
     t.match(text, /"(text|content)":"Paris is here\."/, path);
   }
   const ask = async (more: object = {}) =>
@@ -122,7 +122,7 @@ void t.test('of several choices the shortest landing is reported, and all that l
     return { tokens: [5, 6], ...(end != null && { ended: { landed: end } }) };
   });
   const { body } = await server.ask(COMPLETIONS, { prompt: 'x', n: 3 }, budget);
-  t.same(body.sortie?.landed, { at_token: 5, pressure: 1, probability: 0.000412, choices: [1, 2] });
+  t.same(body.sortie?.landed, { trigger: 'budget', at_token: 5, probability: 0.000412 });
   // The engine ends the answer before it reads that the gateway cancels it.
   server.engine.script = says('Paris is here', { ended: { landed } });
   const stopped = await server.ask(COMPLETIONS, { prompt: 'x', stop: [' here'] }, budget);
@@ -201,7 +201,7 @@ void t.test('report, metrics, log, bench and simulator say the same of one run',
   t.same(simulation, wanted, 'simulator');
   const { text: metrics } = await server.get('/metrics');
   for (const outcome of OUTCOMES) {
-    const counts = [...metrics.matchAll(new RegExp(`budget_requests_total\\{[^}]*"${outcome}"[^}]*\\} (\\d+)`, 'g'))];
+    const counts = [...metrics.matchAll(new RegExp(`answers_total\\{[^}]*"${outcome}"[^}]*\\} (\\d+)`, 'g'))];
     t.equal(
       counts.reduce((sum, [, count]) => sum + Number(count), 0),
       outcomes[outcome],

@@ -8,8 +8,8 @@ import type {
   RejectedEvent,
   StepMessage,
 } from '../../src/protocol/index.js';
-import type { Outcome } from '../../src/protocol/outcome.js';
-import { budgetClass, RequestMetrics } from '../../src/gateway/telemetry/requests.js';
+import { budgetClass } from '../../src/gateway/telemetry/answer-record.js';
+import { RequestMetrics } from '../../src/gateway/telemetry/requests.js';
 import { monotonicMs } from '../../src/util/clock.js';
 import { createSeries } from '../../src/gateway/telemetry/series.js';
 import { plannedEvent, READY } from '../fakes/engine.js';
@@ -75,7 +75,7 @@ void t.test('a series is 0 and not absent before its first event', async (t) => 
     'key_limited_total{limit="in_flight"',
     'request_failure_total{reason="queue_full"',
     'request_success_total{finished_reason="abort"',
-    'budget_requests_total{budget_class="per_token",outcome="refused"',
+    'answers_total{source="local",budget_class="per_token",outcome="refused"',
     'exit_tokens_total{exit_layer="15"',
     'planned_total{exit_layer="15",service_class="best_effort"',
     'guarantees_total{outcome="kept"',
@@ -100,6 +100,7 @@ void t.test('a budget has a class by its total', (t) => {
   const classes = [1, 250, 251, 1000, 4000, 16_000, 16_001].map((ms) => budgetClass(budget(ms)));
   t.same(classes, ['up_to_250ms', 'up_to_250ms', 'up_to_1s', 'up_to_1s', 'up_to_4s', 'up_to_16s', 'over_16s']);
   t.equal(budgetClass(budget(null)), 'per_token');
+  t.equal(budgetClass(null), 'none');
   t.end();
 });
 
@@ -123,13 +124,12 @@ void t.test('plans count by exit and service class', async (t) => {
   t.equal(await value('depth_reasons_total{reason="deepest"'), 3);
 });
 
-/** The course of an answer with a guaranteed plan, besides its end. */
+/** The course of a sequence, besides its end. */
 interface Course {
-  readonly budget?: Partial<Budget>;
   /** Times of its tokens. */
   readonly at?: readonly number[];
-  /** The gateway cuts the answer at its deadline, fails to write it, or judges its text. */
-  readonly gateway?: 'cut' | 'broken' | Outcome;
+  /** The gateway cuts the answer at its deadline, or fails to write it. */
+  readonly gateway?: 'cut' | 'broken';
 }
 
 const end = (reason: EndReason, endedAt: number, more: Partial<EndedEvent> = {}): EndedEvent => ({
@@ -137,57 +137,39 @@ const end = (reason: EndReason, endedAt: number, more: Partial<EndedEvent> = {})
   ...more,
 });
 const landed = { at: 7, pressure: 2, probability: 0.1 };
-const never = { firstTokenAt: null };
-const TTFT = { budget: { ttftMs: 10 } };
-const TPOT = { budget: { tpotMs: 5 } };
 
-/** Its name, the engine's last word (null: it exits without one), the outcome, and the reason that counts. */
-const COURSES: readonly [string, EndedEvent | RejectedEvent['reason'] | null, Outcome | null, string, Course?][] = [
-  ['whole', end('stop', 199), 'whole', 'stop'],
-  ['late', end('length', 201), 'late', 'length'],
-  ['landed', end('stop', 150, { landed }), 'landed', 'stop'],
-  ['landed, late', end('stop', 250, { landed }), 'late', 'stop'],
-  ['cut without a token', end('deadline', 200, never), 'empty', 'deadline'],
-  // The engine's clock may be slightly behind the deadline of the cut.
-  ['cut', end('deadline', 201), 'cut', 'deadline', { at: [20] }],
-  ['cut, late first token', end('deadline', 201), 'late', 'deadline', { at: [20], ...TTFT }],
-  ['cut, no first token', end('deadline', 201, never), 'empty', 'deadline', TTFT],
-  ['late first token', end('stop', 40), 'late', 'stop', { at: [20], ...TTFT }],
-  ['slow second token', end('stop', 40), 'late', 'stop', { at: [20, 40], ...TPOT }],
-  ['one token, which has no pace', end('stop', 40), 'whole', 'stop', { at: [20], ...TPOT }],
-  ['failed', end('error', 10), 'empty', 'error'],
-  ['cancelled', end('cancelled', 230), null, 'abort'],
-  ['lost', null, 'empty', 'engine_lost'],
-  ['no room', 'queue_full', 'refused', 'queue_full'],
-  ['no time', 'budget_infeasible', 'refused', 'budget_infeasible'],
-  ['no grammars', 'grammars_lost', 'refused', 'grammars_lost'],
-  ["a client's mistake", 'too_long', null, 'too_long'],
-  ['cut by the gateway, then whole', end('length', 300), 'cut', 'deadline', { at: [20], gateway: 'cut' }],
-  ['cut, then failed', end('error', 300), 'empty', 'deadline', { gateway: 'cut' }],
-  ['cut, then landed', end('stop', 150, { landed }), 'empty', 'deadline', { gateway: 'cut' }],
-  ['cut, then rejected', 'queue_full', 'empty', 'deadline', { gateway: 'cut' }],
-  ['cut, then lost', null, 'cut', 'deadline', { at: [20], gateway: 'cut' }],
-  ['judged landed', end('deadline', 200), 'landed', 'deadline', { gateway: 'landed' }],
-  ['judged empty', end('stop', 100), 'empty', 'stop', { gateway: 'empty' }],
-  ['broken', end('cancelled', 10), 'empty', 'internal', { gateway: 'broken' }],
+/** Its name, the engine's last word (null: it exits without one), and the reason that counts. */
+const COURSES: readonly [string, EndedEvent | RejectedEvent['reason'] | null, string, Course?][] = [
+  ['whole', end('stop', 199), 'stop'],
+  ['at its length', end('length', 201), 'length'],
+  ['cut', end('deadline', 201), 'deadline', { at: [20] }],
+  ['failed', end('error', 10), 'error'],
+  ['cancelled', end('cancelled', 230), 'abort'],
+  ['lost', null, 'engine_lost'],
+  ['no room', 'queue_full', 'queue_full'],
+  ['no time', 'budget_infeasible', 'budget_infeasible'],
+  ['no grammars', 'grammars_lost', 'grammars_lost'],
+  ["a client's mistake", 'too_long', 'too_long'],
+  ['cut by the gateway, then whole', end('length', 300), 'deadline', { at: [20], gateway: 'cut' }],
+  ['cut, then failed', end('error', 300), 'deadline', { gateway: 'cut' }],
+  ['cut, then landed', end('stop', 150, { landed }), 'deadline', { gateway: 'cut' }],
+  ['cut, then rejected', 'queue_full', 'deadline', { gateway: 'cut' }],
+  ['cut, then lost', null, 'deadline', { at: [20], gateway: 'cut' }],
+  ['broken', end('cancelled', 10), 'internal', { gateway: 'broken' }],
 ];
 
-for (const [name, last, outcome, counted, { at = [], gateway, ...more } = {}] of COURSES)
+for (const [name, last, counted, { at = [], gateway } = {}] of COURSES)
   void t.test(`every end counts once: ${name}`, async (t) => {
-    const { metrics, value, counts } = fixture();
-    metrics.begin('a', { ...FACTS, budget: { ...budget(200), ...more.budget } });
+    const { metrics, begin, value, counts } = fixture();
+    begin('a', 200);
     metrics.step(step(10, { planned: [planned('a', 10)] }));
     for (const ms of at) metrics.step(step(ms, { tokens: [token('a')] }));
     if (gateway === 'cut') metrics.cut(end('deadline', 200, { startedAt: null, firstTokenAt: at[0] ?? null }));
     else if (gateway === 'broken') for (let i = 0; i < 2; i++) metrics.broken('a');
-    else if (gateway !== undefined) metrics.judged('a', gateway);
     if (last === null) metrics.down();
     else if (typeof last === 'string')
       metrics.step(step(300, { rejected: [{ id: 'a', reason: last, leastFeasibleMs: null }] }));
     else metrics.step(step(300, { ended: [last] }));
-    t.same(await counts('budget_requests_total', 'outcome'), outcome === null ? {} : { [outcome]: 1 });
-    const isKept = outcome === 'whole' || outcome === 'landed';
-    t.same(await counts('guarantees_total', 'outcome'), outcome === null ? {} : { [isKept ? 'kept' : 'missed']: 1 });
     const answers = await counts('request_success_total', 'finished_reason');
     t.same({ ...answers, ...(await counts('request_failure_total', 'reason')) }, { [counted]: 1 });
     t.equal(metrics.live, 0);

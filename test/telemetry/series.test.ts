@@ -55,22 +55,23 @@ void t.test('no name has a colon, and every name has the prefix', async (t) => {
   for (const { name } of await registry.getMetricsAsJSON()) t.match(name, /^sortie_[a-z0-9_]+$/);
 });
 
-void t.test('a server has 50 series beside those of its process', async (t) => {
+void t.test('a server has 49 series beside those of its process', async (t) => {
   const names = (await registry.getMetricsAsJSON()).map(({ name }) => name);
-  t.equal(names.filter((name) => !/^sortie_(process|nodejs)_/.test(name)).length, 50);
+  t.equal(names.filter((name) => !/^sortie_(process|nodejs)_/.test(name)).length, 49);
 });
 
 void t.test('nets are counted, and those that ran have a time', async (t) => {
   const series = createSeries('m');
   const metrics = netMetrics(series);
-  metrics.ended({ upstream: 'big', ranMs: null, trigger: null, result: 'unused' });
-  metrics.ended({ upstream: 'big', result: 'answered', trigger: 'latest_start', ranMs: 1500 });
-  metrics.ended({ upstream: 'big', result: 'answered', trigger: 'status', ranMs: 500 });
+  const model = { model: 'assistant', upstream: 'big' };
+  metrics.ended({ ...model, ranMs: null, trigger: null, result: 'unused' });
+  metrics.ended({ ...model, result: 'answered', trigger: 'latest_start', ranMs: 1500 });
+  metrics.ended({ ...model, result: 'answered', trigger: 'status', ranMs: 500 });
   const text = await series.registry.metrics();
   for (const line of [
-    'sortie_nets_total{upstream="big",result="unused",trigger="none",model_name="m"} 1',
-    'sortie_nets_total{upstream="big",result="answered",trigger="latest_start",model_name="m"} 1',
-    'sortie_net_seconds_total{upstream="big",result="answered",model_name="m"} 2',
+    'sortie_nets_total{model_name="assistant",upstream="big",result="unused",trigger="none"} 1',
+    'sortie_nets_total{model_name="assistant",upstream="big",result="answered",trigger="latest_start"} 1',
+    'sortie_net_seconds_total{model_name="assistant",upstream="big",result="answered"} 2',
   ])
     t.ok(text.includes(line), line);
   t.notMatch(text, /net_seconds_total\{[^}]*unused/);
@@ -86,15 +87,26 @@ void t.test('a request is one short line with its exits and its budget', async (
   };
   const plan = { exit_layer: 30, service_class: 'guaranteed', reason: 'deepest' };
   const times = { ttft_ms: 24.56, queue_ms: 0.123 };
-  const sortie = { plan, exit_layers: { 30: 4 }, budget_ms: 500, outcome: 'whole', met: true, ...times };
+  const sortie = {
+    source: 'local',
+    plan,
+    exit_layers: { 30: 4 },
+    budget_ms: 500,
+    outcome: 'whole',
+    met: true,
+    ...times,
+  };
   const line = pretty(JSON.stringify({ ...request, sortie }));
   t.match(line, /^\[\d\d:\d\d:\d\d\] INFO: POST \/v1\/completions 200 in 312 ms \{.*\}\n$/);
   t.same(JSON.parse(line.slice(line.indexOf('{'))), {
     ...{ prompt_tokens: 3, completion_tokens: 4, id: 'r', plan: 'exit 30, guaranteed', exit_layers: { 30: 4 } },
     ...{ ttft_ms: 25, queue_ms: 0, budget_ms: 500, outcome: 'whole' },
   });
-  const shallow = { ...sortie, plan: { exit_layer: 15, reason: 'load' }, landed: { at_token: 7, pressure: 3 } };
-  t.match(pretty(JSON.stringify({ ...request, sortie: shallow })), /"plan":"exit 15, load".*"landed_at":7/);
+  const shallow = { ...sortie, plan: { exit_layer: 15, reason: 'load' }, source: 'net', landed: { at_token: 7 } };
+  t.match(
+    pretty(JSON.stringify({ ...request, sortie: shallow })),
+    /"source":"net","plan":"exit 15, load".*"landed_at":7/,
+  );
   t.notMatch(pretty(JSON.stringify({ ...request, sortie })), /deepest|landed/);
   const open = pretty(JSON.stringify({ ...request, sortie: { ...sortie, budget_ms: undefined, met: undefined } }));
   t.notMatch(open, /budget|outcome/, 'without a budget');

@@ -51,7 +51,7 @@ void t.test('with an armed net they do by default: an answer is sure to come', a
   const asks = { ...body, messages: [{ role: 'user', content: 'Where is it?' }] };
   const text = await (await here.post('/v1/chat/completions', asks)).text();
   t.match(text, /^: keep-alive\n\n/);
-  t.match(text, /"source":"local"[^]*data: \[DONE\]\n\n$/);
+  t.match(text, /"source":"net"[^]*data: \[DONE\]\n\n$/);
 });
 
 void t.test('by default an error of a budgeted stream keeps its status', async (t) => {

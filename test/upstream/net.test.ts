@@ -102,7 +102,7 @@ const CASES: readonly Case[] = [
     trigger: null,
     expect: (t, told) => {
       t.match(told.text, /^One is here\./);
-      t.match(told.report, { source: 'upstream-landed', net: undefined });
+      t.match(told.report, { source: 'upstream', outcome: told.isStream ? 'cut' : 'landed', net: undefined });
     },
   },
 ];
@@ -125,7 +125,7 @@ for (const { name, script, trigger, expect } of CASES)
     else {
       t.equal(told.text, texts.get(trigger) ?? LOCAL);
       t.equal(told.finishReason, 'stop');
-      t.match(told.report, { source: trigger === null ? 'upstream' : 'local', met: true });
+      t.match(told.report, { source: trigger === null ? 'upstream' : 'net', met: true });
     }
     await until('the outcome', () => outcomes.length > 0);
     t.equal(here.engine.live, 0, 'its part of the engine is free');
@@ -136,7 +136,7 @@ for (const { name, script, trigger, expect } of CASES)
     if (trigger === 'latest_start') t.ok((outcome?.startedMs ?? 0) > BUDGET_MS / 4, 'it waits for the upstream');
     t.match(told.report, {
       net: { trigger, started_ms: Number, lead_ms: Number },
-      sources: [{ source: 'local', model: 'fake', exit: 30, characters: LOCAL.length }],
+      plan: { exit_layer: 30 },
     });
     await until('the end of the upstream', () => exchanges.every(({ closedAt }) => closedAt !== null));
   });
@@ -145,7 +145,7 @@ void t.test('the answer has the name of the upstream, and the counts of tokens',
   const { here } = await netted(t, fails(500));
   const { json, headers } = await ask(here, {}, BUDGET_MS);
   t.match(json, { object: 'chat.completion', model: 'big', usage: { completion_tokens: Number } });
-  t.equal(headers.get('x-sortie-source'), 'local');
+  t.equal(headers.get('x-sortie-source'), 'net');
   const body = { model: 'big', prompt: 'Where?', sortie: { latency_budget_ms: BUDGET_MS } };
   const response = await here.post('/v1/completions', body);
   t.match(await response.json(), { object: 'text_completion', model: 'big', choices: [{ text: LOCAL }] });
@@ -210,7 +210,7 @@ async function afterSilence(t: Test, stream: boolean, then: UpstreamScript = () 
 
 inBothWays('a net of an upstream that is often too late starts at once, and its text waits', async (t, stream) => {
   const { told, startedMs } = await afterSilence(t, stream);
-  t.match(told, { text: LOCAL, report: { source: 'local', met: true } });
+  t.match(told, { text: LOCAL, report: { source: 'net', met: true } });
   t.ok(startedMs < BUDGET_MS / 4, `it starts after ${startedMs} ms`);
   t.ok(told.ms > BUDGET_MS / 3, `its text waits for the upstream, ${told.ms} ms`);
 });
@@ -219,7 +219,7 @@ inBothWays('a net that started at once loses to the upstream, or answers as soon
   const fast = await afterSilence(t, stream, answers(TEXT));
   t.match(fast.told, { text: TEXT, report: { source: 'upstream' } });
   const broken = await afterSilence(t, stream, ({ response }) => void response.destroy());
-  t.match(broken.told, { text: LOCAL, report: { source: 'local' } });
+  t.match(broken.told, { text: LOCAL, report: { source: 'net' } });
   for (const { told } of [fast, broken]) t.ok(told.ms < BUDGET_MS / 2, `${told.ms} ms`);
 });
 
@@ -256,7 +256,7 @@ inBothWays('a local answer that is late ends at its last whole sentence', async 
   const { here } = await netted(t, () => undefined, { tokens, pace: 40 });
   const told = await ask(here, { stream, max_tokens: 200, sortie: { commit: 'sentence' } }, BUDGET_MS);
   t.equal(told.text, 'It is in France.');
-  t.match(told.report, { source: 'local', landed: { trigger: 'deadline', sentence: true } });
+  t.match(told.report, { source: 'net', outcome: 'landed', landed: { trigger: 'deadline' } });
 });
 
 void t.test('a whole local answer that its engine cuts goes back to its last whole sentence', async (t) => {
@@ -264,7 +264,7 @@ void t.test('a whole local answer that its engine cuts goes back to its last who
   const { here } = await netted(t, fails(500), { tokens, end: 'deadline' });
   const told = await ask(here, {}, BUDGET_MS);
   t.match(told, { text: 'It is in France.', finishReason: 'length' });
-  t.match(told.report, { source: 'local', met: true, sources: [{ characters: 16 }] });
+  t.match(told.report, { source: 'net', met: true });
 });
 
 const JSON_TEXT = '{"city": "Paris. It is large."}';
@@ -281,7 +281,7 @@ inBothWays('JSON is that of one model, and whole', async (t, stream) => {
     (exchange: Exchange) => starts(exchange, '{"city": "Rome. It is old. It'),
     fails(503),
   ])
-    t.match((await asks(script)).told, { status: 200, text: JSON_TEXT, report: { source: 'local' } });
+    t.match((await asks(script)).told, { status: 200, text: JSON_TEXT, report: { source: 'net' } });
   t.match((await asks(answers(JSON_TEXT, 30))).told, { text: JSON_TEXT, report: { source: 'upstream' } });
   const slow = await asks(() => undefined, SENTENCE_MS);
   t.match(slow.told, { text: '', error: { code: 'deadline_exceeded' } }, 'a net without its end is an error');
@@ -307,7 +307,7 @@ inBothWays('several choices are those of one model', async (t, stream) => {
   for (const script of [() => undefined, choices([TEXT, 'One'], [0]), fails(503)]) {
     const { here, outcomes } = await netted(t, script);
     const told = await ask(here, body, BUDGET_MS);
-    t.match(told, { status: 200, choices: [LOCAL, LOCAL], report: { source: 'local' } });
+    t.match(told, { status: 200, choices: [LOCAL, LOCAL], report: { source: 'net' } });
     t.match(outcomes, [{ result: 'answered' }]);
     t.equal(here.engine.live, 0, 'both parts are given back');
   }
@@ -459,6 +459,6 @@ void t.test('a key pays the tokens of the answer that it gets', async (t) => {
   const log: string[] = [];
   const { here } = await netted(t, fails(500), {}, { log: (line) => log.push(line) });
   await ask(here, {}, BUDGET_MS);
-  const line = log.map((text) => JSON.parse(text) as object).find((each) => 'upstream' in each);
-  t.match(line, { status: 200, upstream: { status: 500 }, completion_tokens: Number });
+  const line = log.map((text) => JSON.parse(text) as object).find((each) => 'sortie' in each);
+  t.match(line, { status: 200, sortie: { source: 'net', upstream: { status: 500 } }, completion_tokens: Number });
 });

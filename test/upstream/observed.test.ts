@@ -30,7 +30,7 @@ async function values(metric: { get(): Promise<Metric> }, ...labels: readonly st
 }
 
 const tries = ({ context }: TestServer) => values(context.series.upstreamTries, 'upstream', 'status', 'end');
-const outcomes = ({ context }: TestServer) => values(context.series.upstreamAnswers, 'upstream', 'outcome');
+const outcomes = ({ context }: TestServer) => values(context.series.answers, 'upstream', 'outcome');
 
 /** A part of the histogram of seconds past the deadline. */
 async function late({ context }: TestServer, part: 'count' | 'sum'): Promise<number | undefined> {

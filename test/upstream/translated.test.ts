@@ -123,7 +123,7 @@ void t.test('a late answer lands in the form of its API', async (t) => {
   const response = await openai.responses.create({ model: 'big', input: 'Count.' }, options);
   t.equal(response.output_text, 'One is here.');
   t.equal(response.status, 'incomplete');
-  t.match(response, { sortie: { source: 'upstream-landed', landed: { trigger: 'deadline' } } });
+  t.match(response, { sortie: { source: 'upstream', outcome: 'landed', landed: { trigger: 'deadline' } } });
   const messages = [{ role: 'user' as const, content: 'Count.' }];
   const message = await anthropic.messages.create({ model: 'big', max_tokens: 50, messages }, options);
   t.match(message, { content: [{ text: 'One is here.' }], stop_reason: 'max_tokens' });

@@ -8,7 +8,7 @@ import type { ScoreSum } from './params/score-limit.js';
 import type { RefusalPace } from './generation/refusal-pace.js';
 import type { SequenceFacts } from '../telemetry/requests.js';
 import type { RequestTrace } from '../telemetry/trace.js';
-import type { Outcome } from '../../protocol/outcome.js';
+import type { AnswerRecord } from '../telemetry/answer-record.js';
 import type { Headers } from './schemas/headers.js';
 import type { NetMode } from '../../cli/options/upstream-sections.js';
 import type { ServedModel } from './served-model.js';
@@ -107,11 +107,9 @@ export interface AnswerMetrics {
   /** Registers a sequence before the engine gets it. */
   begin(id: string, facts: SequenceFacts): void;
   /** A request that found no room. */
-  full(sequences: number, budget: Budget | null): void;
+  full(sequences: number): void;
   /** A fault of the gateway ended the sequence. */
   broken(id: string): void;
-  /** The outcome of a sequence, as its client sees it. */
-  judged(id: string, outcome: Outcome): void;
   /** Sequences that have not ended. */
   readonly live: number;
   /** Predicted wait of a new request, ms; null without a ready engine. */
@@ -152,6 +150,8 @@ export interface ApiRequest<Body> {
   warn(text: string): void;
   /** Adds fields to the request's log line. */
   addLogFields(fields: Readonly<Record<string, unknown>>): void;
+  /** Takes the record of the answer at its end, once. Headers have it if the status line is not out. */
+  answered(record: AnswerRecord): void;
   /** Adds fields that are read if the client disconnects, when the log line is written. */
   addCancelFields(fields: () => Readonly<Record<string, unknown>>): void;
 }

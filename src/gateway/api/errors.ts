@@ -3,6 +3,7 @@
  *
  * Must not know: HTTP frameworks, the engine.
  */
+import { type Outcome, OUTCOMES } from '../../protocol/outcome.js';
 import { quoted } from '../../util/quoted.js';
 
 /**
@@ -101,12 +102,19 @@ export class ApiError extends Error {
    * Fields for the log. The message is absent, because it quotes the request and logs hold no request text by default.
    */
   logged(): Readonly<Record<string, string>> {
-    const { outcome } = this.extra;
-    return {
-      code: this.code,
-      ...(this.param !== null && { param: this.param.slice(0, 64) }),
-      ...(typeof outcome === 'string' && { outcome }),
-    };
+    return { code: this.code, ...(this.param !== null && { param: this.param.slice(0, 64) }) };
+  }
+
+  /** The outcome of the answer that it ends; null: the request is at fault. @param hasText whether text has gone out */
+  outcome(hasText: boolean): Outcome | null {
+    const stated = OUTCOMES.find((each) => each === this.extra.outcome);
+    return stated ?? (this.status < 500 ? null : hasText ? 'cut' : 'empty');
+  }
+
+  /** The error with the outcome in its body, for clients that count outcomes. */
+  of(outcome: Outcome | null): ApiError {
+    const { code, message, param, extra, retryAfterMs } = this;
+    return outcome === null ? this : new ApiError(code, message, param, { ...extra, outcome }, retryAfterMs);
   }
 }
 

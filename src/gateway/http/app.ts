@@ -1,7 +1,7 @@
 /** Composes the HTTP server, with or without a local model. */
 import cors from '@fastify/cors';
 import type { FastifyInstance } from 'fastify';
-import { browserHeaders, netHeaders, SOURCE_HEADER } from '../api/schemas/headers.js';
+import { browserHeaders, netHeaders } from '../api/schemas/headers.js';
 import { registerAuth } from './auth.js';
 import { createServer } from './create-server.js';
 import { registerBody, registerBodySum } from './plugins/body.js';
@@ -67,7 +67,7 @@ async function registerCors(app: FastifyInstance, origins: readonly string[]): P
   if (origins.length === 0) return;
   await app.register(cors, {
     origin: origins.includes('*') ? '*' : [...origins],
-    exposedHeaders: [...Object.keys({ ...browserHeaders, ...netHeaders }), SOURCE_HEADER],
+    exposedHeaders: Object.keys({ ...browserHeaders, ...netHeaders }),
     // With this option on, the plugin rejects a plain OPTIONS with a text body instead of JSON.
     strictPreflight: false,
   });

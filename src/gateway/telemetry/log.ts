@@ -61,10 +61,11 @@ function condensed(line: Line): Line {
   const rest = { ...others, id: reqId, client: undefined, model: undefined };
   const msg = `${String(method)} ${String(route)} ${String(status)} in ${Math.round(Number(ms))} ms`;
   if (typeof sortie !== 'object' || sortie === null) return { ...rest, msg };
-  const { exit_layers, budget_ms, outcome, met, landed, plan, ttft_ms, queue_ms } = sortie as Line;
+  const { source, exit_layers, budget_ms, outcome, met, landed, plan, ttft_ms, queue_ms } = sortie as Line;
   return {
     ...rest,
     msg,
+    ...(source !== 'local' && { source }),
     plan: planText(plan as Line | undefined),
     exit_layers,
     ...(typeof ttft_ms === 'number' && { ttft_ms: Math.round(ttft_ms) }),

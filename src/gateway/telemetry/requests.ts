@@ -15,9 +15,9 @@ import type {
   TokenEvent,
 } from '../../protocol/index.js';
 import { monotonicMs } from '../../util/clock.js';
-import { isKept, type Outcome, outcomeOf } from '../../protocol/outcome.js';
+import { startAnswers } from './answer-record.js';
 import { EngineMetrics } from './engine-metrics.js';
-import { type BudgetClass, FINISHED_REASON, type Series } from './series.js';
+import { FINISHED_REASON, type Series } from './series.js';
 
 /** The facts of a sequence before the engine gets it. */
 export interface SequenceFacts {
@@ -46,29 +46,10 @@ export function actualTimes({ arrivedAt, lastAt, tokens }: Observed, { firstToke
   };
 }
 
-/**
- * Upper bounds of the classes of total budgets, ms: interactive turns, then longer answers, then batch work. They
- * separate the attainment of tight and loose budgets.
- */
-const TOTAL_CLASSES: readonly (readonly [mostMs: number, name: BudgetClass])[] = [
-  [250, 'up_to_250ms'],
-  [1000, 'up_to_1s'],
-  [4000, 'up_to_4s'],
-  [16_000, 'up_to_16s'],
-];
-
-/** The class by the total budget; `per_token` for a budget that bounds only TTFT or TPOT. */
-export function budgetClass({ totalMs }: Budget): BudgetClass {
-  if (totalMs === null) return 'per_token';
-  return TOTAL_CLASSES.find(([most]) => totalMs <= most)?.[1] ?? 'over_16s';
-}
-
 interface Live extends SequenceFacts {
   plan: PlannedEvent | null;
   /** The end that the client saw, if it came before the engine's own end event. */
   cut: EndedEvent | null;
-  /** As the gateway judged the answer by its text; null: by its end. */
-  outcome: Outcome | null;
   lastAt: number | null;
   tokens: number;
 }
@@ -81,6 +62,7 @@ export class RequestMetrics {
 
   constructor(private readonly series: Series) {
     this.#engine = new EngineMetrics(series);
+    startAnswers(series, { model: '', upstream: null });
   }
 
   /** Counts the events of this engine. */
@@ -93,7 +75,7 @@ export class RequestMetrics {
 
   /** Registers a sequence before the engine gets it. */
   begin(id: string, facts: SequenceFacts): void {
-    this.#live.set(id, { ...facts, plan: null, cut: null, outcome: null, lastAt: null, tokens: 0 });
+    this.#live.set(id, { ...facts, plan: null, cut: null, lastAt: null, tokens: 0 });
   }
 
   /** The gateway cut the sequence at its deadline. The client has this end, whatever the engine reports later. */
@@ -102,25 +84,14 @@ export class RequestMetrics {
     if (live !== undefined) live.cut = end;
   }
 
-  /** The outcome of the sequence, as its client saw it. */
-  judged(id: string, outcome: Outcome): void {
-    const live = this.#live.get(id);
-    if (live !== undefined) live.outcome = outcome;
-  }
-
   /** The gateway failed to write the answer. Later engine events of the sequence count as work and not as an answer. */
   broken(id: string): void {
-    const live = this.#live.get(id);
-    if (live === undefined) return;
-    this.#live.delete(id);
-    this.series.failed.inc({ reason: 'internal' });
-    this.#outcome(live, brokenOutcome(live));
+    if (this.#live.delete(id)) this.series.failed.inc({ reason: 'internal' });
   }
 
   /** Counts sequences that were rejected because the engine has no room: they are never registered. */
-  full(sequences: number, budget: Budget | null): void {
+  full(sequences: number): void {
     this.series.failed.inc({ reason: 'queue_full' }, sequences);
-    if (budget !== null) this.series.budgets.inc({ budget_class: budgetClass(budget), outcome: 'refused' }, sequences);
   }
 
   /** Registered sequences that have not ended. */
@@ -149,10 +120,7 @@ export class RequestMetrics {
     this.#wait = null;
     for (const live of this.#live.values()) {
       if (live.cut !== null) this.#answered(live, live.cut);
-      else {
-        this.series.failed.inc({ reason: 'engine_lost' });
-        this.#outcome(live, brokenOutcome(live));
-      }
+      else this.series.failed.inc({ reason: 'engine_lost' });
     }
     this.#live.clear();
   }
@@ -193,13 +161,8 @@ export class RequestMetrics {
     const live = this.#live.get(id);
     if (live === undefined) return;
     this.#live.delete(id);
-    if (live.cut !== null) {
-      this.#answered(live, live.cut);
-      return;
-    }
-    this.series.failed.inc({ reason });
-    // Other reasons are the client's mistakes: a 400 says nothing about attainment.
-    if (REJECTIONS.has(reason)) this.#outcome(live, 'refused');
+    if (live.cut !== null) this.#answered(live, live.cut);
+    else this.series.failed.inc({ reason });
   }
 
   #ended(event: EndedEvent): void {
@@ -232,9 +195,7 @@ export class RequestMetrics {
     observe(series.queueTime, since(live.arrivedAt, startedAt));
     observe(series.prefillTime, since(startedAt, firstTokenAt));
     observe(series.decodeTime, since(firstTokenAt, live.lastAt ?? endedAt));
-    if (reason === 'cancelled') return;
-    this.#predicted(live, times);
-    this.#outcome(live, reason === 'error' ? brokenOutcome(live) : judged(live, event, times));
+    if (reason !== 'cancelled') this.#predicted(live, times);
   }
 
   #predicted({ plan }: Live, { ttftMs, tpotMs, totalMs }: Times): void {
@@ -248,13 +209,6 @@ export class RequestMetrics {
     for (const [time, ratio] of Object.entries(ratios))
       if (Number.isFinite(ratio)) this.series.ratio.observe({ time }, ratio);
   }
-
-  #outcome({ budget, plan }: Live, outcome: Outcome): void {
-    if (budget === null) return;
-    this.series.budgets.inc({ budget_class: budgetClass(budget), outcome });
-    if (plan?.serviceClass !== 'guaranteed') return;
-    this.series.guarantees.inc({ outcome: isKept(outcome) ? 'kept' : 'missed' });
-  }
 }
 
 type Times = ReturnType<typeof actualTimes>;
@@ -266,16 +220,3 @@ const since = (from: number | null, to: number | null): number | null =>
 function observe(histogram: Histogram, ms: number | null): void {
   if (ms !== null) histogram.observe(ms / 1000);
 }
-
-/** The outcome that the response reports, or that of the end where no response was written. */
-function judged({ budget, outcome, tokens }: Live, { reason, landed }: EndedEvent, times: Times): Outcome {
-  const end = reason === 'deadline' ? 'cut' : landed === undefined ? 'whole' : 'landed';
-  const isEmpty = end === 'cut' && tokens === 0;
-  return outcome ?? outcomeOf({ end, isEmpty }, { ...times, ttftMs: times.awaitedMs }, budget);
-}
-
-/** The outcome of an answer that a fault of the server ended. */
-const brokenOutcome = ({ tokens }: Live): Outcome => (tokens === 0 ? 'empty' : 'cut');
-
-/** Reasons of rejections for lack of capacity: the server's doing and not the client's. */
-const REJECTIONS: ReadonlySet<RejectedEvent['reason']> = new Set(['queue_full', 'budget_infeasible', 'grammars_lost']);

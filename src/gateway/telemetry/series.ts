@@ -43,14 +43,17 @@ export const SERVICE_CLASSES: ServiceClass[] = ['guaranteed', 'best_effort', 'no
 const DEPTH_REASONS: DepthReason[] = ['deepest', 'budget', 'load'];
 const DRAFT_SOURCES: DraftSource[] = ['prediction', 'lookup', 'exit'];
 
-/** Of total budgets, and of budgets that bound only TTFT or TPOT. The set is closed. */
-const BUDGET_CLASSES = ['up_to_250ms', 'up_to_1s', 'up_to_4s', 'up_to_16s', 'over_16s', 'per_token'] as const;
+/** Of total budgets, of budgets that bound only TTFT or TPOT, and of answers without one. The set is closed. */
+export const BUDGET_CLASSES = [
+  ...(['up_to_250ms', 'up_to_1s', 'up_to_4s', 'up_to_16s', 'over_16s', 'per_token', 'none'] as const),
+];
 export type BudgetClass = (typeof BUDGET_CLASSES)[number];
 
 /** Values that the process learns. */
 const LEARNT: readonly string[] = [];
 const BY_EXIT = { exit_layer: LEARNT };
-const BY_UPSTREAM = { upstream: LEARNT };
+/** Upstreams are names of the configuration, as are the models that they serve. */
+const BY_UPSTREAM = { model_name: LEARNT, upstream: LEARNT };
 const BY_SOURCE = { source: DRAFT_SOURCES };
 
 /** The series that vLLM has as well. */
@@ -90,11 +93,13 @@ const OWN = {
     limit: ['requests', 'tokens', 'in_flight'],
   }),
   failed: counter('request_failure_total', 'Sequences that failed or were rejected.', { reason: FAILURES }),
-  budgets: counter('budget_requests_total', 'Sequences with a budget, by its class and its outcome.', {
+  answers: counter('answers_total', 'Answers by source (local, upstream, net), class of budget and outcome.', {
+    ...BY_UPSTREAM,
+    source: LEARNT,
     budget_class: BUDGET_CLASSES,
     outcome: OUTCOMES,
   }),
-  guarantees: counter('guarantees_total', 'Finished sequences with a guaranteed budget: kept or missed.', {
+  guarantees: counter('guarantees_total', 'Answers with a guaranteed budget: kept or missed.', {
     outcome: ['kept', 'missed'],
   }),
   planned: counter('planned_total', 'Sequences by the exit layer and the service class planned at admission.', {
@@ -133,16 +138,12 @@ const OWN = {
   gatewayLag: gauge('gateway_lag_p99_seconds', 'Lag of the event loop of the gateway, 99th percentile of 10 seconds.'),
 };
 
-/** The series of models that run elsewhere. The label `upstream` is a name of the configuration. */
+/** The series of models that run elsewhere. */
 const UPSTREAM = {
   upstreamTries: counter('upstream_tries_total', 'Requests to an upstream model, by its status and by their end.', {
     ...BY_UPSTREAM,
     status: LEARNT,
     end: LEARNT,
-  }),
-  upstreamAnswers: counter('upstream_answers_total', 'Answers of an upstream model to clients, by outcome.', {
-    ...BY_UPSTREAM,
-    outcome: OUTCOMES,
   }),
   upstreamTtft: histogram('upstream_ttft_seconds', 'Request to the first content of an upstream.', TTFT_S, BY_UPSTREAM),
   upstreamLate: histogram(

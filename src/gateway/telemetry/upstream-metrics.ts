@@ -1,6 +1,5 @@
 /** Counts requests to models that run elsewhere, and their nets. Must not know: connections, text. */
-import { type Outcome, OUTCOMES } from '../../protocol/outcome.js';
-import { startAtZero } from './series-makers.js';
+import { modelLabels, startAnswers } from './answer-record.js';
 import type { Series } from './series.js';
 
 /**
@@ -10,31 +9,23 @@ import type { Series } from './series.js';
  */
 export type TryEnd = 'whole' | 'rejected' | 'failed' | 'deadline' | 'cancelled';
 
-export interface TryFacts {
-  /** Null without a response. */
-  readonly status: number | null;
-  readonly end: TryEnd;
-  /** Null: the answer has none, as a 400. */
-  readonly outcome: Outcome | null;
-}
-
-/** The metrics of one upstream. Times are in ms. */
+/** The metrics of one model that runs elsewhere. Times are in ms. */
 export class UpstreamMetrics {
-  readonly #label: { readonly upstream: string };
+  readonly #label: ReturnType<typeof modelLabels>;
 
-  /** @param upstream its name here */
+  /** @param model the name that callers use @param upstream the name of its upstream */
   constructor(
     private readonly series: Series,
+    model: string,
     upstream: string,
   ) {
-    this.#label = { upstream };
-    const named = { upstream: [upstream] };
-    startAtZero(series.upstreamAnswers, { ...named, outcome: OUTCOMES });
+    startAnswers(series, { model, upstream });
+    const label = (this.#label = modelLabels({ model, upstream }));
     // An alert asks for a rate, and a new series shows none at its first event.
-    startAtZero(series.upstreamTries, { ...named, status: ['none'], end: ['failed', 'deadline'] });
-    startAtZero(series.upstreamTries, { ...named, status: ['200'], end: ['whole'] });
-    startAtZero(series.breaker, named);
-    for (const histogram of [series.upstreamTtft, series.upstreamLate]) startAtZero(histogram, named);
+    for (const end of ['failed', 'deadline']) series.upstreamTries.inc({ ...label, status: 'none', end }, 0);
+    series.upstreamTries.inc({ ...label, status: '200', end: 'whole' }, 0);
+    series.breaker.set(label, 0);
+    for (const histogram of [series.upstreamTtft, series.upstreamLate]) histogram.zero(label);
   }
 
   breaker(isOpen: boolean): void {
@@ -45,9 +36,8 @@ export class UpstreamMetrics {
     this.series.upstreamTtft.observe(this.#label, ms / 1000);
   }
 
-  ended({ status, end, outcome }: TryFacts): void {
-    this.series.upstreamTries.inc({ ...this.#label, status: status === null ? 'none' : String(status), end });
-    if (outcome !== null) this.series.upstreamAnswers.inc({ ...this.#label, outcome });
+  ended(status: number | null, end: TryEnd): void {
+    this.series.upstreamTries.inc({ ...this.#label, status: String(status ?? 'none'), end });
   }
 
   /** @param ms past the deadline; negative in time */
@@ -58,7 +48,8 @@ export class UpstreamMetrics {
 
 /** How a net ended. */
 export interface NetFacts {
-  /** The upstream's name here. */
+  /** The name that callers use, and the upstream's. */
+  readonly model: string;
   readonly upstream: string;
   readonly result: string;
   /** Null: it did not start. */
@@ -70,9 +61,10 @@ export interface NetFacts {
 /** Counts nets. @returns an observer of their ends */
 export function netMetrics(series: Series): { ended(net: NetFacts): void } {
   return {
-    ended: ({ upstream, result, trigger, ranMs }) => {
-      series.nets.inc({ upstream, result, trigger: trigger ?? 'none' });
-      if (ranMs !== null) series.netSeconds.inc({ upstream, result }, ranMs / 1000);
+    ended: ({ result, trigger, ranMs, ...model }) => {
+      const label = { ...modelLabels(model), result };
+      series.nets.inc({ ...label, trigger: trigger ?? 'none' });
+      if (ranMs !== null) series.netSeconds.inc(label, ranMs / 1000);
     },
   };
 }

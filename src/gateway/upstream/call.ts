@@ -1,7 +1,7 @@
 /** A request to an upstream model as this folder gets it, and the ways to answer it. Must not know: HTTP frameworks. */
 import type { ApiRequest, EventStream } from '../api/context.js';
 import type { Answering } from '../api/generation/serve.js';
-import type { SortieReport } from '../api/schemas/report.js';
+import type { Outcome } from '../../protocol/outcome.js';
 import type { Incoming } from './sse-events.js';
 
 /** A body that no schema has checked: the upstream knows its fields. */
@@ -88,7 +88,7 @@ export function formOf({ request: { body } }: { readonly request: Pick<ApiReques
 }
 
 /** Whether a local answer of this outcome may go out. */
-export const isEnd = (outcome: SortieReport['outcome'], { isWholeOnly, isProse }: AnswerForm): boolean =>
+export const isEnd = (outcome: Outcome, { isWholeOnly, isProse }: AnswerForm): boolean =>
   !isWholeOnly || outcome === 'whole' || (isProse && outcome === 'landed');
 
 export const isList = (value: unknown): boolean => Array.isArray(value) && value.length > 0;

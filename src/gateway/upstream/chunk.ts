@@ -73,6 +73,12 @@ export function charactersOf(choices: unknown): number {
   return parts.reduce((sum, part) => sum + part, 0);
 }
 
+/** The first reason among choices of any form with which one ends; null: none ends. */
+export function finishReasonOf(choices: unknown): string | null {
+  const reasons = (Array.isArray(choices) ? choices : []).map((choice: ChunkChoice | null) => choice?.finish_reason);
+  return reasons.find((reason) => typeof reason === 'string') ?? null;
+}
+
 /** Whether it has counts of tokens, and no part of an answer. */
 export const isCounts = ({ choices, usage }: ChunkJson): boolean => !isPresent(choices) && isPresent(usage);
 

@@ -1,4 +1,5 @@
 /** The instants of an answer under a budget. Instants are on the monotonic clock, times in ms. */
+import type { BudgetTimes } from '../../protocol/outcome.js';
 import { monotonicMs, timerUntil } from '../../util/clock.js';
 import type { LocalTimes } from './local-answer.js';
 import type { FirstPart } from './upstream-body.js';
@@ -54,8 +55,14 @@ export class FirstDue {
     this.#sentAt ??= now;
   }
 
-  get isMet(): boolean {
-    return this.part === null || (this.#sentAt ?? Infinity) - this.arrivedAt <= this.part.ms;
+  /** The budget of the part; null: none. */
+  get limits(): Partial<BudgetTimes> | null {
+    return this.part === null ? null : { [this.isContent ? 'ttftMs' : 'sentenceMs']: this.part.ms };
+  }
+
+  /** When it went out; without end as long as it has not. */
+  get times(): Partial<BudgetTimes> {
+    return { [this.isContent ? 'ttftMs' : 'sentenceMs']: (this.#sentAt ?? Infinity) - this.arrivedAt };
   }
 
   /** The budget of a local answer with the same instants. */
@@ -66,14 +73,15 @@ export class FirstDue {
     return this.isContent ? { ...total, slo_ttft_ms: ms } : { ...total, first_sentence_ms: ms };
   }
 
-  /** As the report and the log state it. */
-  report(): Readonly<Record<string, number | null>> {
+  /** As the report states it. */
+  report(): Readonly<Record<string, number>> {
     if (this.part === null) return {};
-    const ms = this.#sentAt === null ? null : Math.round(this.#sentAt - this.arrivedAt);
-    const budgetMs = this.part.ms;
-    return this.isContent
-      ? { slo_ttft_ms: budgetMs, ttft_ms: ms }
-      : { first_sentence_budget_ms: budgetMs, first_sentence_ms: ms };
+    const { ms } = this.part;
+    const at =
+      this.#sentAt === null
+        ? {}
+        : { [this.isContent ? 'ttft_ms' : 'first_sentence_ms']: Math.round(this.#sentAt - this.arrivedAt) };
+    return { [this.isContent ? 'slo_ttft_ms' : 'first_sentence_budget_ms']: ms, ...at };
   }
 }
 

@@ -1,16 +1,19 @@
-/** One request to an upstream, as allowances, reports, the log, metrics and traces see it. Must not know: landings. */
+/** One request to an upstream, and the record of its answer. Must not know: landings. */
+import { ApiError, ClientGone } from '../api/errors.js';
+import type { AnswerRecord } from '../telemetry/answer-record.js';
 import type { CallTrace } from '../telemetry/trace.js';
 import type { TryEnd, UpstreamMetrics } from '../telemetry/upstream-metrics.js';
 import { monotonicMs } from '../../util/clock.js';
 import { present } from '../../util/present.js';
-import { type Ending, type Outcome, outcomeOf } from '../../protocol/outcome.js';
+import { type Ending, outcomeOf } from '../../protocol/outcome.js';
 import type { Breaker } from './breaker.js';
-import { charactersOf, type ChunkJson } from './chunk.js';
+import { charactersOf, type ChunkJson, finishReasonOf } from './chunk.js';
 import type { OpenBody, UpstreamCall } from './call.js';
 import type { Chunk } from './chunk.js';
 import { Unreachable, type UpstreamConnection, type UpstreamResponse } from './connection.js';
 import type { EarlyStarts } from './early-start.js';
 import { type Counts, countsOf, type LandingTrigger } from './landed.js';
+import type { FirstDue } from './deadline.js';
 import { HeldBytes } from './held-bytes.js';
 import { budgetHeader, estimatedTokens, forwardedBody, promptTokens, type UpstreamSettings } from './upstream-body.js';
 
@@ -27,6 +30,9 @@ export interface SharedParts {
   readonly early: EarlyStarts;
 }
 
+/** The parts of a record that are not the upstream's own. */
+type Told = Omit<AnswerRecord, 'usage'> & { readonly usage: Counts };
+
 /** The end of an answer that its upstream did not end. */
 interface Broken {
   readonly by: LandingTrigger;
@@ -42,7 +48,11 @@ export class Exchange {
   #broken: Broken | null = null;
   #characters = 0;
   #stated: Counts | null = null;
+  #finishReason: string | null = null;
   #localTokens = 0;
+  #record: AnswerRecord | null = null;
+  /** The part of the answer that its client is to have first; null: none. */
+  first: FirstDue | null = null;
   readonly held: HeldBytes;
 
   constructor(
@@ -111,7 +121,8 @@ export class Exchange {
     this.count(chunk);
   }
 
-  count({ json: { usage }, text, characters }: Chunk): void {
+  count({ json: { usage }, pieces, text, characters }: Chunk): void {
+    for (const piece of pieces) if ('finishReason' in piece) this.#finishReason = piece.finishReason;
     this.#characters += characters;
     if (text !== '') this.text();
     this.#readCounts(usage);
@@ -132,6 +143,7 @@ export class Exchange {
   /** Counts what an answer or a chunk has, and reads the upstream's own counts in it. */
   read({ usage, choices }: Pick<ChunkJson, 'usage' | 'choices'>): void {
     this.#characters += charactersOf(choices);
+    this.#finishReason = finishReasonOf(choices) ?? this.#finishReason;
     this.#readCounts(usage);
   }
 
@@ -142,14 +154,49 @@ export class Exchange {
 
   /** The counts of the upstream, else estimates by the length of texts, thoughts and calls. */
   get usage(): Counts {
-    return this.#stated ?? countsOf(promptTokens(this.call.request.body), estimatedTokens(this.#characters));
+    return this.#stated ?? countsOf(promptTokens(this.call.request.body), estimatedTokens(this.#characters), true);
   }
 
-  /** The exchange in the report and in the log. */
-  report() {
-    const ttft = this.#ttftMs;
-    const ttft_ms = ttft === null ? null : Math.round(ttft);
-    return { ...present({ status: this.status, ttft_ms }), usage: this.usage, estimated: this.#stated === null };
+  /**
+   * The answer as its client has it, made once at its end.
+   * @param told the facts of an answer that has other text than the upstream's, or another end
+   * @param hasFailed whether the client gets an error
+   */
+  record(told: Partial<Told> = {}, hasFailed = false): AnswerRecord {
+    if (this.#record !== null && (!hasFailed || this.#record.finishReason === null)) return this.#record;
+    const { call, budget, firstTextAt } = this;
+    const { arrivedAt } = call.request;
+    const ending = this.#endingOf(this.#endOf(hasFailed));
+    const actualMs = monotonicMs() - arrivedAt;
+    const none = { totalMs: null, ttftMs: null, tpotMs: null };
+    const first = this.first?.limits ?? null;
+    const limits = budget === null && first === null ? null : { ...none, totalMs: budget?.totalMs ?? null, ...first };
+    const usage = told.usage ?? this.usage;
+    const trigger = ending?.end === 'landed' ? this.#broken?.by : undefined;
+    this.#record = {
+      source: 'upstream',
+      model: call.model,
+      upstream: this.connection.upstream.name,
+      budget: limits,
+      isGuaranteed: false,
+      outcome: ending === null ? null : outcomeOf(ending, { ...none, ...this.first?.times, totalMs: actualMs }, limits),
+      finishReason: hasFailed ? null : this.#broken === null ? this.#finishReason : 'length',
+      landed: trigger === undefined ? null : { trigger, at_token: usage.completion_tokens },
+      ttftMs: firstTextAt === null ? null : firstTextAt - arrivedAt,
+      actualMs,
+      ...told,
+      details: { ...told.details, ...this.first?.report(), upstream: this.#report() },
+      usage,
+    };
+    call.request.answered(this.#record);
+    return this.#record;
+  }
+
+  /** The end of the answer by a fault. @returns the fault; an error for the client has the outcome */
+  failed(fault: unknown): unknown {
+    if (fault instanceof ClientGone) return fault;
+    const { outcome } = this.record({}, true);
+    return fault instanceof ApiError ? fault.of(outcome) : fault;
   }
 
   /** The local model answered in place of the upstream. @param tokens of prompt and answer */
@@ -171,10 +218,12 @@ export class Exchange {
   /** @param hasFailed whether the gateway throws */
   end(hasFailed: boolean): void {
     const { status, usage } = this;
+    const { request } = this.call;
     this.held.close();
     const end = this.#endOf(hasFailed);
-    const outcome = this.#outcome(end);
-    this.metrics.ended({ status, end, outcome });
+    this.metrics.ended(status, end);
+    const record = this.record({}, hasFailed);
+    if (end === 'cancelled') request.addLogFields({ ...record.details });
     const ttft = this.#ttftMs;
     const attributes = {
       'http.response.status_code': status ?? undefined,
@@ -182,10 +231,16 @@ export class Exchange {
       'gen_ai.usage.output_tokens': usage.completion_tokens,
       'gen_ai.response.time_to_first_chunk': ttft === null ? undefined : ttft / 1000,
       'sortie.upstream.end': end,
-      'sortie.outcome': outcome ?? undefined,
+      'sortie.outcome': record.outcome ?? undefined,
     };
     const isFault = end === 'failed' || end === 'rejected';
     this.#trace?.end(attributes, isFault ? String(status === null || status < 400 ? 'upstream_failed' : status) : null);
+  }
+
+  /** The exchange in the report. */
+  #report() {
+    const { status, usage } = this;
+    return present({ status, ttft_ms: this.#ttftMs === null ? null : Math.round(this.#ttftMs), usage });
   }
 
   /** From the request to the first content, ms; null without content. */
@@ -201,12 +256,11 @@ export class Exchange {
     return status >= 400 ? 'rejected' : 'whole';
   }
 
-  #outcome(end: TryEnd): Outcome | null {
+  /** Null: the request itself is at fault, or its client has left. */
+  #endingOf(end: TryEnd): Ending | null {
     if (end === 'cancelled' || end === 'rejected') return null;
-    if (this.#broken === null && this.status !== null && REFUSED.includes(this.status)) return 'refused';
-    const ending = this.#broken?.ending ?? { end: 'whole', isEmpty: end === 'failed' };
-    const unlimited = { ttftMs: null, tpotMs: null };
-    const actual = { ...unlimited, totalMs: monotonicMs() - this.call.request.arrivedAt };
-    return outcomeOf(ending, actual, this.budget === null ? null : { ...unlimited, totalMs: this.budget.totalMs });
+    if (this.#broken !== null) return this.#broken.ending;
+    if (this.status !== null && REFUSED.includes(this.status)) return { end: 'refused' };
+    return { end: 'whole', isEmpty: end === 'failed' };
   }
 }

@@ -41,7 +41,7 @@ export class UpstreamGateway {
     private readonly nets: NetOptions = { mode: 'land', observer: null },
   ) {
     for (const model of models) {
-      const metrics = new UpstreamMetrics(series, model.name);
+      const metrics = new UpstreamMetrics(series, model.name, model.upstream.name);
       this.#served.set(model.name, { ...this.#partsOf(model.upstream), model, metrics });
     }
   }
@@ -95,9 +95,10 @@ export class UpstreamGateway {
       const answer = await this.#answered(served, call, settings, exchange, local);
       hasFailed = false;
       return answer;
+    } catch (thrown) {
+      throw exchange.failed(thrown);
     } finally {
       release(exchange.paidTokens);
-      request.addLogFields({ upstream: exchange.report() });
       exchange.end(hasFailed);
     }
   }

@@ -1,18 +1,10 @@
 /** The end of an answer that this server ended, and its report. Must not know: connections. */
 import type { UpstreamCall } from './call.js';
 import type { Ending } from '../../protocol/outcome.js';
+import type { Landed } from '../telemetry/answer-record.js';
 
 /** Why an answer ended before its upstream ended it. */
-export type LandingTrigger = 'deadline' | 'upstream_failed';
-
-/** How an answer of an upstream ended early. */
-export interface Landed {
-  readonly trigger: LandingTrigger;
-  /** Length of the text. */
-  readonly characters: number;
-  /** Whether a sentence ends there. Text that has gone out stays, so an answer may end in the middle of one. */
-  readonly sentence: boolean;
-}
+export type LandingTrigger = Exclude<Landed['trigger'], 'budget'>;
 
 /** The end of an answer as its client sees it. @param end null: no text may end it */
 export function endingOf(end: { readonly isSentence: boolean } | null, isEmpty: boolean): Ending {
@@ -28,20 +20,28 @@ export function asksUsage({ request }: UpstreamCall): boolean {
   );
 }
 
-/** Counts of tokens, as an API of OpenAI has them. */
+/** Counts of tokens, as an API of OpenAI has them. SDKs keep the mark of estimates as an extra field. */
 export interface Counts {
   readonly prompt_tokens: number;
   readonly completion_tokens: number;
   readonly total_tokens: number;
+  readonly estimated?: true;
 }
 
 /** @param prompt tokens of the prompt @param completion tokens of the answer */
-export const countsOf = (prompt: number, completion: number): Counts => ({
+export const countsOf = (prompt: number, completion: number, isEstimate = false): Counts => ({
   prompt_tokens: prompt,
   completion_tokens: completion,
   total_tokens: prompt + completion,
+  ...(isEstimate && { estimated: true }),
 });
 
 /** The counts of two models together. */
-export const summed = ({ prompt_tokens = 0, completion_tokens = 0 }: Partial<Counts>, more: Counts): Counts =>
-  countsOf(prompt_tokens + more.prompt_tokens, completion_tokens + more.completion_tokens);
+export const summed = (one: Counts, other: Counts | null): Counts =>
+  other === null
+    ? one
+    : countsOf(
+        one.prompt_tokens + other.prompt_tokens,
+        one.completion_tokens + other.completion_tokens,
+        one.estimated === true || other.estimated === true,
+      );

@@ -12,8 +12,8 @@ import type { Answer } from '../api/generation/answer.js';
 import type { Piece } from '../api/generation/choice.js';
 import type { GenerationRequest } from '../api/generation/read-request.js';
 import { begun, recorded } from '../api/generation/serve.js';
-import type { SortieReport } from '../api/schemas/report.js';
 import type { SortieRequest } from '../api/schemas/shared.js';
+import type { AnswerRecord } from '../telemetry/answer-record.js';
 import { validatorOf } from '../../util/schema.js';
 import { validationMessage } from '../../util/validation-message.js';
 import type { OpenBody, UpstreamCall } from './call.js';
@@ -38,7 +38,7 @@ export interface LocalSink {
 /** How a local answer ended. */
 export interface LocalEnd {
   /** Null: it has failed, or was cancelled. */
-  readonly report: SortieReport | null;
+  readonly record: AnswerRecord | null;
   readonly error: ApiError | null;
   /** Of prompt and answer. */
   readonly tokens: number;
@@ -105,16 +105,16 @@ export async function localAnswer(
   let tokens = 0;
   // The request and an estimate of its tokens are taken from the allowance of its key already.
   const caller = { ...request.caller, reserve: () => (used: number) => (tokens = used) };
-  const asked = { ...request, caller, signal, addCancelFields: () => undefined };
+  const asked = { ...request, caller, signal, addCancelFields: () => undefined, answered: () => undefined };
   let answer: Answer | null = null;
   try {
     answer = begun(context, asked, read, true);
     for await (const piece of answer.pieces(sink)) sink.add(piece);
     recorded(asked, answer, read.id);
-    return { report: answer.report(), error: null, tokens };
+    return { record: answer.record(), error: null, tokens };
   } catch (thrown) {
     return {
-      report: null,
+      record: null,
       error: thrown instanceof ClientGone ? null : (answer?.failed(thrown) ?? toApiError(thrown)),
       tokens,
     };

@@ -3,11 +3,13 @@ import type { ApiContext } from '../api/context.js';
 import type { AnswerForm, UpstreamCall } from './call.js';
 import type { Deadline, FirstDue } from './deadline.js';
 import type { LocalSink } from './local-answer.js';
+import type { Upstream } from './upstream.js';
 import type { NetTrigger, NoNet } from './net-policy.js';
 
 /** How a net ended, for metrics. */
 export interface NetOutcome {
-  /** The upstream's name. */
+  /** The name that callers use, and the upstream's. */
+  readonly model: string;
   readonly upstream: string;
   /**
    * - `none`: the request had no net. `unused`: it was armed, and did not start.
@@ -43,8 +45,7 @@ export interface NetFor extends LocalSink {
   readonly call: UpstreamCall;
   readonly deadline: Deadline;
   readonly form: AnswerForm;
-  /** Share of right answers of the upstream. */
-  readonly accuracy: number;
+  readonly upstream: Pick<Upstream, 'name' | 'accuracy'>;
   readonly first: FirstDue;
   /** Whether the net starts beside the upstream at once. It counts as a start. */
   isEarly(): boolean;

@@ -7,7 +7,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { ApiError, ClientGone } from '../api/errors.js';
 import { monotonicMs, timerUntil } from '../../util/clock.js';
-import { present } from '../../util/present.js';
 import { accuracyBehind } from '../../engine/model/manifest.js';
 import { isEnd } from './call.js';
 import { type NetStart, accuracyWithin } from './early-start.js';
@@ -76,8 +75,8 @@ export class Net {
 
   /** The local answer that has ended; null if it runs, failed, did not start, or is no answer without its end. */
   get end(): LocalEnd | null {
-    const outcome = this.#end?.report?.outcome;
-    return outcome !== undefined && isEnd(outcome, this.answer.form) ? this.#end : null;
+    const outcome = this.#end?.record?.outcome ?? null;
+    return outcome !== null && isEnd(outcome, this.answer.form) ? this.#end : null;
   }
 
   /** Starts the local answer, if there may be one. @returns whether the local model answers, or has answered */
@@ -107,7 +106,8 @@ export class Net {
     const started = this.#startedAt;
     const result = this.#resultOf(isAnswer, isOvertaken, isGone);
     shared.observer?.ended({
-      upstream: call.model,
+      model: call.model,
+      upstream: answer.upstream.name,
       result,
       reason: this.#none,
       trigger: this.#trigger,
@@ -128,22 +128,10 @@ export class Net {
     };
   }
 
-  /** The local part of the answer, and whether it has a whole sentence. @param characters of its text */
-  source(characters: number) {
-    const { report } = this.#end ?? {};
-    const started = this.#startedAt ?? monotonicMs();
-    const exits = Object.entries(report?.exit_layers ?? {});
-    const tokens = report == null ? this.usage(characters).completion_tokens : exits.reduce((sum, [, n]) => sum + n, 0);
-    const exit = report?.plan.exit_layer;
-    const ms = Math.round((this.#endedAt ?? monotonicMs()) - started);
-    const model = this.shared.context.model.name;
-    return { source: present({ source: 'local', model, exit, tokens, characters, ms }), met: report?.met !== false };
-  }
-
   /** Estimated counts of a local answer. @param characters of its text */
   usage(characters: number) {
     const prompt = this.#local?.read.prompts.reduce((sum, { ids }) => sum + ids.length, 0) ?? 0;
-    return countsOf(prompt, estimatedTokens(characters));
+    return countsOf(prompt, estimatedTokens(characters), true);
   }
 
   #resultOf(isAnswer: boolean, isOvertaken: boolean, isGone: boolean): NetOutcome['result'] {
@@ -196,7 +184,7 @@ export class Net {
       .filter(({ layer }) => layer >= minExit && layer <= maxExit)
       .map(({ layer, quality }) => ({ layer, accuracy: accuracyBehind(quality, tokens) }));
     const roomMs = answer.first.at - monotonicMs();
-    return answer.accuracy < accuracyWithin(exits, sentenceMs, roomMs) ? 'rival' : 'ahead';
+    return answer.upstream.accuracy < accuracyWithin(exits, sentenceMs, roomMs) ? 'rival' : 'ahead';
   }
 
   /** @throws ApiError for a body that the local model can't answer */
@@ -260,13 +248,13 @@ export class Net {
     const signal = AbortSignal.any([this.#stop.signal, this.answer.call.request.signal]);
     const end = await localAnswer(local, this.answer, signal).catch((thrown: unknown): LocalEnd => {
       if (!(thrown instanceof ClientGone)) this.#log(thrown);
-      return { report: null, error: null, tokens: 0 };
+      return { record: null, error: null, tokens: 0 };
     });
     this.#endedAt = monotonicMs();
     this.#end = end;
-    this.#hasFailed = end.report === null && !this.#isOver;
+    this.#hasFailed = end.record === null && !this.#isOver;
     if (end.error !== null) this.answer.call.request.addLogFields({ net_error: end.error.code });
-    if (end.report !== null) this.spoke();
+    if (end.record !== null) this.spoke();
   }
 }
 

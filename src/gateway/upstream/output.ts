@@ -18,7 +18,6 @@ export interface AnswerEnd {
   readonly usage: Counts;
   /** Absent: the client gets none. */
   readonly report?: object;
-  readonly headers?: Readonly<Record<string, string>>;
 }
 
 interface WrittenChoice extends Omit<FormAnswer['choices'][number], 'finishReason'> {
@@ -209,8 +208,7 @@ export class Output {
     for (const [at, each] of this.#ends.entries()) this.#form.add({ ...each, isLast: at === this.#ends.length - 1 });
     const whole = { ...this.#form.end(), ...(end.report !== undefined && { sortie: end.report }) };
     if (this.#stream === null) {
-      const headers = { 'content-type': 'application/json; charset=utf-8', ...end.headers };
-      return { status: 200, headers, body: bodyOf(whole) };
+      return { status: 200, headers: { 'content-type': 'application/json; charset=utf-8' }, body: bodyOf(whole) };
     }
     this.#stream.end(this.call.writing.terminator);
     return null;

@@ -136,7 +136,7 @@ async function passEvents({ body }: UpstreamResponse, call: UpstreamCall, exchan
     if (error instanceof ClientGone) return;
     pass(passed.rest());
     exchange.broke('upstream_failed');
-    broken(out, toApiError(error));
+    broken(out, toApiError(exchange.failed(error)));
   } finally {
     if (passed.isDone) leaveBody(body);
     else body.destroy();

@@ -6,13 +6,14 @@
  */
 import { ClientGone } from '../api/errors.js';
 import { MAX_MS } from '../api/params/budget.js';
-import { SOURCE_HEADER } from '../api/schemas/headers.js';
+import { type AnswerRecord, reportOf } from '../telemetry/answer-record.js';
+import type { Ending } from '../../protocol/outcome.js';
 import { monotonicMs } from '../../util/clock.js';
 import { type AnswerForm, formOf, type PlainAnswer, type UpstreamCall, isStreamed } from './call.js';
 import { type Chunk, type HeldPiece, isOther, Refused } from './chunk.js';
 import { connectionError } from './connection.js';
 import type { Exchange, SharedParts } from './exchange.js';
-import { type Counts, countsOf, endingOf, type Landed, type LandingTrigger, summed } from './landed.js';
+import { type Counts, countsOf, endingOf, type LandingTrigger, summed } from './landed.js';
 import { Deadline, DeadlinePassed, FirstDue } from './deadline.js';
 import { HeldAnswer, type Hold } from './held-answer.js';
 import { LocalText } from './local-text.js';
@@ -21,7 +22,7 @@ import type { NetFor, NetShared } from './net-parts.js';
 import { isNetted } from './net-policy.js';
 import { Output } from './output.js';
 import { plainAnswer } from './pass-through.js';
-import { type Failed, failedOften, late, LocalAnswers, timedReport } from './timed-report.js';
+import { type Failed, failedOften, late, LocalAnswers } from './timed-faults.js';
 import { chunksOf } from './translated-answer.js';
 import type { UpstreamSettings } from './upstream-body.js';
 
@@ -54,7 +55,7 @@ export class TimedAnswer implements NetFor {
     const { arrivedAt, signal } = call.request;
     const { budget, first, holdsSentences } = settings;
     this.deadline = new Deadline(arrivedAt, budget?.totalMs ?? MAX_MS);
-    this.first = new FirstDue(arrivedAt, first, this.deadline.endsAt);
+    exchange.first = this.first = new FirstDue(arrivedAt, first, this.deadline.endsAt);
     this.#signal = AbortSignal.any([signal, this.deadline.signal, this.#ended.signal]);
     this.form = formOf(call);
     const { choices } = this.form;
@@ -77,8 +78,8 @@ export class TimedAnswer implements NetFor {
     });
   }
 
-  get accuracy(): number {
-    return this.shared.connection.upstream.accuracy;
+  get upstream() {
+    return this.shared.connection.upstream;
   }
 
   add(piece: HeldPiece): void {
@@ -110,10 +111,10 @@ export class TimedAnswer implements NetFor {
     try {
       const end = await this.#upstreamEnd();
       if ('trigger' in end) return await this.#without(end);
-      return end.plain === null ? this.#whole() : this.#output.plain(end.plain);
+      return end.plain === null ? this.#whole() : this.#plain(end.plain);
     } catch (thrown) {
       // A stream that has begun ends in any case.
-      return this.#output.fail(thrown);
+      return this.#output.fail(this.exchange.failed(thrown));
     } finally {
       this.deadline.close();
       if (!this.#isTold) this.#ended.abort(new ClientGone());
@@ -165,7 +166,7 @@ export class TimedAnswer implements NetFor {
       if (isStreamed(this.call)) return null;
       throw new ClientGone();
     }
-    return failure instanceof Error ? this.#broken(failure) : this.#output.plain(failure);
+    return failure instanceof Error ? this.#broken(failure) : this.#plain(failure);
   }
 
   /** Whether the text of the upstream may end here. */
@@ -175,24 +176,32 @@ export class TimedAnswer implements NetFor {
 
   /** @returns undefined: the local model has no whole sentence */
   #localAnswer(net: Net): PlainAnswer | null | undefined {
-    const { end } = net;
+    const { record = null } = net.end ?? {};
     // The engine cuts an answer at its deadline in the middle of a sentence.
-    if (end !== null && end.report?.outcome !== 'cut') {
+    if (record !== null && record.outcome !== 'cut') {
       this.#claim('local');
       this.#local.releaseAll();
-      return this.#answeredLocally(null);
+      return this.#answeredLocally(record, {
+        end: record.landed === null ? 'whole' : 'landed',
+        isEmpty: record.outcome === 'empty',
+      });
     }
     if (this.form.isWholeOnly) return undefined;
-    const { length: characters, isSentence: sentence } = this.#local.cut();
-    return characters === 0 ? undefined : this.#answeredLocally({ trigger: 'deadline', characters, sentence });
+    const end = this.#local.cut();
+    return end.length === 0 ? undefined : this.#answeredLocally(null, endingOf(end, false));
   }
 
-  #answeredLocally(landed: Landed | null): PlainAnswer | null {
-    const trigger = this.deadline.signal.aborted ? 'deadline' : 'upstream_failed';
-    this.exchange.broke(trigger, { end: landed === null ? 'whole' : landed.sentence ? 'landed' : 'cut' });
-    const { end = null } = this.#net ?? {};
-    this.exchange.standIn(end?.tokens ?? this.#localUsage().total_tokens);
-    return this.#finished('local', landed);
+  /** @param own of an answer that has its own end; null: its text is cut */
+  #answeredLocally(own: AnswerRecord | null, ending: Ending): PlainAnswer | null {
+    const { exchange } = this;
+    exchange.broke(this.deadline.signal.aborted ? 'deadline' : 'upstream_failed', ending);
+    const estimate = this.#localUsage();
+    exchange.standIn(this.#net?.end?.tokens ?? estimate.total_tokens);
+    const usage = own === null ? estimate : countsOf(own.usage.prompt_tokens, own.usage.completion_tokens);
+    const others = exchange.status === 200 ? exchange.usage : null;
+    const { ttftMs, details, finishReason, landed } = own ?? { ttftMs: null, details: {} };
+    const end = finishReason === undefined || landed === undefined ? {} : { finishReason, landed };
+    return this.#finished({ source: 'net', ttftMs, details, ...end, usage: summed(usage, others) });
   }
 
   /** The first text decides whose answer it is. The other side ends. */
@@ -255,9 +264,15 @@ export class TimedAnswer implements NetFor {
     return isHeld ? 'sentence' : 'none';
   }
 
+  /** The upstream's answer that is no stream. */
+  #plain(answer: PlainAnswer): PlainAnswer | null {
+    this.exchange.record();
+    return this.#output.plain(answer);
+  }
+
   #whole(): PlainAnswer | null {
     this.#held.releaseAll();
-    return this.#finished('upstream', null);
+    return this.#finished(this.#ownUsage());
   }
 
   /** The deadline has passed, or the upstream failed. */
@@ -268,8 +283,8 @@ export class TimedAnswer implements NetFor {
     this.#isLate = trigger === 'deadline';
     const end = this.#end();
     this.exchange.broke(trigger, endingOf(end, !this.#output.isSeen || !this.#held.isOther));
-    if (end === null) return this.#output.fail(this.#isLate ? late() : error);
-    return this.#finished('upstream', { trigger, characters: end.length, sentence: end.isSentence });
+    if (end === null) return this.#output.fail(this.exchange.failed(this.#isLate ? late() : error));
+    return this.#finished(this.#ownUsage());
   }
 
   /** Ends the text where it may end; null if it can't. */
@@ -284,27 +299,11 @@ export class TimedAnswer implements NetFor {
     return end.length === 0 ? null : end;
   }
 
-  /** @param landed null: the answer has the end of its model */
-  #finished(side: 'upstream' | 'local', landed: Landed | null): PlainAnswer | null {
-    const { call, exchange } = this;
-    const isLocal = side === 'local';
-    const others = this.#othersUsage(side);
-    if (!isLocal) exchange.standIn(others?.total_tokens ?? 0);
-    const report = timedReport({
-      side,
-      landed,
-      name: call.model,
-      budgetMs: this.settings.budget?.totalMs ?? null,
-      arrivedAt: call.request.arrivedAt,
-      first: this.first,
-      net: this.#net,
-      characters: landed?.characters ?? (isLocal ? this.#local.received : this.#held.received),
-      upstream: { ...exchange.report(), aborted: landed !== null || isLocal },
-    });
-    call.request.addLogFields(this.first.report());
-    const own = isLocal ? this.#localUsage() : exchange.usage;
-    const usage = others === null ? own : summed(own, others);
-    return this.#output.end({ usage, report, headers: { [SOURCE_HEADER]: report.source } });
+  #finished(told: Parameters<Exchange['record']>[0] & { readonly usage: Counts }): PlainAnswer | null {
+    const net = this.#net?.report();
+    const details = { ...told.details, ...(net !== undefined && { net }) };
+    const record = this.exchange.record({ ...told, details });
+    return this.#output.end({ usage: told.usage, report: reportOf(record) });
   }
 
   /** Estimated counts of the local answer so far. */
@@ -312,9 +311,10 @@ export class TimedAnswer implements NetFor {
     return this.#net?.usage(this.#local.received) ?? countsOf(0, 0);
   }
 
-  /** Counts of the model whose text did not go out; null: it had no part. */
-  #othersUsage(side: 'upstream' | 'local'): Counts | null {
-    if (side === 'local') return this.exchange.status === 200 ? this.exchange.usage : null;
-    return this.#local.received > 0 ? this.#localUsage() : null;
+  /** Counts of the upstream's answer, with those of a local one whose text did not go out. */
+  #ownUsage() {
+    const others = this.#local.received > 0 ? this.#localUsage() : null;
+    this.exchange.standIn(others?.total_tokens ?? 0);
+    return { usage: summed(this.exchange.usage, others) };
   }
 }

@@ -72,7 +72,11 @@ export async function translatedAnswer(
   const output = new Output(call, exchange.held, null);
   try {
     const response = await exchange.ask(budget === null ? null : arrivedAt + budget.totalMs, signal);
-    if (response.status >= 300) return output.plain(await plainAnswer(response, {}, exchange, signal));
+    if (response.status >= 300) {
+      const plain = await plainAnswer(response, {}, exchange, signal);
+      exchange.record();
+      return output.plain(plain);
+    }
     for await (const { json, pieces } of chunksOf(response, call, exchange)) {
       output.read(json);
       for (const piece of pieces) output.send(piece);
@@ -84,6 +88,6 @@ export async function translatedAnswer(
     const error = connectionError(thrown, signal);
     if (error instanceof ClientGone && output.isSeen) return null;
     if (!(error instanceof ClientGone)) exchange.broke('upstream_failed');
-    return output.fail(error);
+    return output.fail(exchange.failed(error));
   }
 }

@@ -41,6 +41,7 @@ void t.test('nothing is generated for a client that disconnected while its reque
       warn: () => undefined,
       addLogFields: () => undefined,
       addCancelFields: () => undefined,
+      answered: () => undefined,
     },
     caller: {
       ...{ keyId: null, tenant: 'a', policy: openPolicy },

@@ -12,7 +12,8 @@ import { Choice, type ChoiceEnd, type Piece } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest, type EventStream } from '../context.js';
 import type { GenerationRequest } from './read-request.js';
 import { emptyAnswer, engineError, failure, queueFull, unfinishedAnswer } from './engine-errors.js';
-import { choiceOutcome, expectedTokens, reportOf, rounded, usageOf } from './report.js';
+import { reportOf, rounded } from '../../telemetry/answer-record.js';
+import { choiceOutcome, expectedTokens, type LocalRecord, recordOf, usageOf } from './report.js';
 import type { HeadersOf, planHeaders } from '../schemas/headers.js';
 import type { SortieReport } from '../schemas/report.js';
 import type { Usage } from '../schemas/shared.js';
@@ -35,6 +36,7 @@ export class Answer {
   #isGiven = false;
   /** When the last choice ended. */
   #finishedAt: number | null = null;
+  #record: LocalRecord | null = null;
 
   /** @param releaseQuota called once at the end of the answer, with the tokens used */
   constructor(
@@ -138,7 +140,7 @@ export class Answer {
     const { engine } = this.request;
     const tokens = engine.prompts.reduce((sum, { length }) => sum + length, 0);
     if (this.context.engine.hasRoom(engine.tenant ?? '', this.choices.length, tokens)) return;
-    if (engine.isDryRun !== true) this.context.metrics.full(this.choices.length, engine.depth.budget);
+    if (engine.isDryRun !== true) this.context.metrics.full(this.choices.length);
     throw queueFull();
   }
 
@@ -183,8 +185,6 @@ export class Answer {
     const finishReason = choice.ended(event);
     if (this.#isWhole && event.reason === 'deadline' && choice.plan?.landing === 'possible') choice.goBack();
     choice.outcome = choiceOutcome(this.request.engine, choice, event, heardAt);
-    const id = this.request.engine.sequences[index]?.id;
-    if (id !== undefined) this.context.metrics.judged(id, choice.outcome);
     if (!choice.isStopped && isUnfinished(event.reason, choice.plan?.landing)) throw unfinishedAnswer(choice.outcome);
     const end = { index, finishReason, isLast: --this.#left === 0 };
     if (end.isLast && !this.#isGiven && this.#isAllEmpty()) throw emptyAnswer();
@@ -206,7 +206,15 @@ export class Answer {
   }
 
   report(): SortieReport {
-    return reportOf(this.request, this.choices, this.context.model.exits, this.#finishedAt);
+    return reportOf(this.record());
+  }
+
+  /** The answer as its client has it, made once at its end. @param error the end of one that failed */
+  record(error: ApiError | null = null): LocalRecord {
+    if (error === null && this.#record !== null) return this.#record;
+    const record = recordOf(this.request, this.choices, this.context.model.exits, this.#finishedAt, error);
+    if (this.#finishedAt !== null) this.#record = record;
+    return record;
   }
 
   /** The plan at admission, as response headers. */

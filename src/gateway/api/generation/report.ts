@@ -1,16 +1,18 @@
 /**
- * The usage of an answer, and its plan, times and outcome for the `sortie` field of a response.
+ * The usage of an answer of the local model, and its record.
  *
  * Must not know: the engine, HTTP.
  */
 import type { Budget, DraftSource, EndedEvent, PlannedEvent, ServiceClass } from '../../../protocol/index.js';
+import { type AnswerRecord, type Landed, rounded } from '../../telemetry/answer-record.js';
 import { actualTimes } from '../../telemetry/requests.js';
 import { monotonicMs } from '../../../util/clock.js';
-import { isKept, type Outcome, outcomeOf, worstOf } from '../../../protocol/outcome.js';
+import { type Outcome, outcomeOf, worstOf } from '../../../protocol/outcome.js';
 import { present } from '../../../util/present.js';
 import { samplingFields } from '../params/sampling.js';
 import type { SortieReport } from '../schemas/report.js';
 import type { Usage } from '../schemas/shared.js';
+import type { ApiError } from '../errors.js';
 import type { ServedModel } from '../served-model.js';
 import type { Choice } from './choice.js';
 import type { GenerationRequest } from './read-request.js';
@@ -18,45 +20,69 @@ import type { GenerationRequest } from './read-request.js';
 type Choices = readonly Choice[];
 type Exits = ServedModel['exits'];
 
+/** The record of an answer of the local model. */
+export type LocalRecord = AnswerRecord<ReturnType<typeof detailsOf>>;
+
 /**
- * The report of an answer so far. Times are in ms. Of several choices the worst one counts. A field without a value is
- * absent.
+ * The record of an answer so far. Of several choices the worst one counts.
  * @param finishedAt when the last choice finished; null while one runs
+ * @param error ended the answer; null: none
  */
-export function reportOf(
-  { engine, showsSampling }: GenerationRequest,
+export function recordOf(
+  request: GenerationRequest,
   choices: Choices,
   exits: Exits,
   finishedAt: number | null,
-): SortieReport {
+  error: ApiError | null,
+): LocalRecord {
+  const { arrivedAt, isDryRun, depth } = request.engine;
+  const details = detailsOf(request, choices, exits);
+  const { ttftMs } = mostTimes(choices, arrivedAt);
+  const hasText = choices.some(({ completionTokens }) => completionTokens > 0);
+  const outcome = isDryRun === true ? null : worstOf(choices.flatMap((choice) => choice.outcome ?? []));
+  return {
+    source: 'local',
+    model: request.modelName,
+    upstream: null,
+    budget: depth.budget,
+    ttftMs,
+    details,
+    outcome: error === null ? outcome : error.outcome(hasText),
+    finishReason: error === null ? (choices[0]?.finishReason ?? null) : null,
+    isGuaranteed: details.plan.service_class === 'guaranteed',
+    landed: error === null ? landedOf(choices) : null,
+    usage: usageOf(request, choices),
+    actualMs: (error === null ? (finishedAt ?? monotonicMs()) : monotonicMs()) - arrivedAt,
+  };
+}
+
+/** The fields of the report that an answer of the local model alone has. Times are in ms. */
+function detailsOf({ engine, showsSampling }: GenerationRequest, choices: Choices, exits: Exits) {
   const { arrivedAt, isDryRun, sampling } = engine;
-  const { budget } = engine.depth;
   const plans = choices.flatMap(({ plan }) => plan ?? []);
-  const times = choices.flatMap((choice) => (choice.end === null ? [] : timesOf(choice, choice.end, arrivedAt)));
   const outcomes = isDryRun === true ? [] : choices.flatMap(({ outcome }) => outcome ?? []);
-  const outcome = worstOf(outcomes);
   const started = choices.flatMap(({ end }) => end?.startedAt ?? []);
   const drafts = draftsOf(choices);
   return present({
-    plan: planOf(budget, choices, exits),
+    plan: planOf(engine.depth.budget, choices, exits),
     exit_layers: exitLayersOf(choices),
     predicted_ms: most(plans.map(({ predictedMs }) => predictedMs)),
     predicted_p10_ms: most(plans.map(({ predictedP10Ms }) => predictedP10Ms)),
     predicted_p90_ms: most(plans.map(({ predictedP90Ms }) => predictedP90Ms)),
-    actual_ms: rounded((finishedAt ?? monotonicMs()) - arrivedAt),
-    ttft_ms: most(times.map(({ ttftMs }) => ttftMs)),
-    tpot_ms: most(times.map(({ tpotMs }) => tpotMs)),
-    budget_ms: budget?.totalMs,
+    tpot_ms: mostTimes(choices, arrivedAt).tpotMs,
     first_sentence_ms: most(choices.flatMap(({ sentenceAt: at }) => (at === null ? [] : at - arrivedAt))),
-    outcome,
-    outcomes: choices.length > 1 && outcome !== null ? outcomes : null,
-    met: budget === null || outcome === null ? null : isKept(outcome),
-    landed: landedOf(choices),
+    outcomes: choices.length > 1 && outcomes.length > 0 ? outcomes : null,
     queue_ms: most(started.map((at) => Math.max(0, at - arrivedAt))),
     draft_tokens: drafts.drafted,
     accepted_draft_tokens: drafts.accepted,
     sampling: showsSampling ? samplingFields(sampling) : null,
   });
+}
+
+/** The largest times of the choices that have ended. */
+function mostTimes(choices: Choices, arrivedAt: number) {
+  const times = choices.flatMap((choice) => (choice.end === null ? [] : timesOf(choice, choice.end, arrivedAt)));
+  return { ttftMs: most(times.map(({ ttftMs }) => ttftMs)) ?? null, tpotMs: most(times.map(({ tpotMs }) => tpotMs)) };
 }
 
 const WEAKEST_FIRST: readonly ServiceClass[] = ['best_effort', 'guaranteed'];
@@ -134,20 +160,17 @@ export function exitLayersOf(choices: readonly Pick<Choice, 'exitLayers'>[]): So
   return layers;
 }
 
-/** The earliest landing of the choices. A stop string ends a choice before its landing. */
-function landedOf(choices: Choices): SortieReport['landed'] | null {
-  const landings = choices.flatMap(({ stopString, end }, index) =>
-    end?.landed === undefined || stopString !== null ? [] : [{ ...end.landed, index }],
-  );
-  const first = landings.toSorted((a, b) => a.at - b.at)[0];
-  if (first === undefined) return null;
-  return {
-    at_token: first.at,
-    pressure: rounded(first.pressure),
+/** The earliest landing of the choices. */
+function landedOf(choices: Choices): Landed | null {
+  const landings = choices.flatMap((choice): Landed[] => {
+    const { end, completionTokens: at_token } = choice;
+    if (end === null || choice.ending(end).end !== 'landed') return [];
+    if (end.landed === undefined || end.reason === 'deadline') return [{ trigger: 'deadline', at_token }];
     // Most landings are at places where the model rarely ends: thousandths would show 0.
-    probability: Math.round(first.probability * 1e6) / 1e6,
-    choices: landings.map(({ index }) => index),
-  };
+    const probability = Math.round(end.landed.probability * 1e6) / 1e6;
+    return [{ trigger: 'budget', at_token: end.landed.at, probability }];
+  });
+  return landings.toSorted((a, b) => a.at_token - b.at_token)[0] ?? null;
 }
 
 /** The largest of the values that are known; undefined if none is. */
@@ -163,9 +186,4 @@ function sum(counts: readonly number[]): number {
 /** Predicted median tokens of all choices together. */
 export function expectedTokens(plans: readonly PlannedEvent[]): number {
   return Math.round(sum(plans.map(({ expectedTokens: tokens }) => tokens)));
-}
-
-/** Rounds to microseconds, or to thousandths of a probability. */
-export function rounded(value: number): number {
-  return Math.round(value * 1000) / 1000;
 }

@@ -10,14 +10,12 @@ import { Answer } from './answer.js';
 import type { Choice, Piece } from './choice.js';
 import { type ApiError, ClientGone } from '../errors.js';
 import type { ApiContext, ApiRequest, Caller, EventStream } from '../context.js';
-import type { SortieReport } from '../schemas/report.js';
 import type { ServedModel } from '../served-model.js';
 import type { TextTokenizer } from '../../text/tokenizer.js';
 import type { Prompt } from './prompt.js';
 import type { Usage } from '../schemas/shared.js';
 import type { GenerationRequest } from './read-request.js';
 import { jsonPieces } from './json-pieces.js';
-import { present } from '../../../util/present.js';
 import type { Attributes } from '../../telemetry/trace.js';
 
 /** The parts of an answer that forms read: of the local model, or of one elsewhere. */
@@ -106,8 +104,7 @@ export async function serveWhole<Body>(
     return { headers: answer.headers(), body: written };
   } catch (thrown) {
     if (thrown instanceof ClientGone) throw thrown;
-    const error = failed(request, answer, thrown);
-    await paced(context, request, error);
+    const error = await failed(context, request, answer, thrown);
     request.signal.throwIfAborted();
     throw error;
   }
@@ -135,10 +132,9 @@ export async function serveStream<Body>(
     recorded(request, answer, form.end().id);
   } catch (thrown) {
     if (thrown instanceof ClientGone) return;
-    const error = failed(request, answer, thrown);
+    const error = await failed(context, request, answer, thrown);
     // A stream that has begun has status 200, so the status in the log line would hide the failure.
     request.addLogFields(error.logged());
-    await paced(context, request, error);
     if (out.reject(error)) return;
     form.failed(error);
   }
@@ -182,10 +178,11 @@ function reserved(caller: Caller, { quota }: GenerationRequest, giveScores: () =
   }
 }
 
-/** Writes a finished answer to the log and the trace. @param id the client's */
+/** @param id the client's */
 export function recorded(request: ApiRequest<unknown>, answer: Answer, id: string): void {
-  request.addLogFields(logFields(answer, answer.report()));
   request.trace?.describe(answeredAttributes(answer, id));
+  if (answer.request.engine.isDryRun === true) request.addLogFields(tokenFields(answer));
+  else request.answered(answer.record());
 }
 
 /** Holds a refusal, or the error of an empty answer, for the pace of its client, unless that disconnects. */
@@ -199,10 +196,19 @@ async function paced(
   if (ms > 0) await delay(ms, undefined, { signal }).catch(() => undefined);
 }
 
-function failed(request: ApiRequest<unknown>, answer: Answer, thrown: unknown): ApiError {
+/** The end of an answer that fails. @returns the error for the client */
+async function failed(
+  context: ApiContext,
+  request: ApiRequest<unknown>,
+  answer: Answer,
+  thrown: unknown,
+): Promise<ApiError> {
   const error = answer.failed(thrown);
   request.trace?.describe({ 'error.type': error.code });
-  return error;
+  await paced(context, request, error);
+  const record = answer.record(error);
+  if (answer.request.engine.isDryRun !== true) request.answered(record);
+  return error.of(record.outcome);
 }
 
 /** The tokens so far. */
@@ -211,16 +217,6 @@ function tokenFields(answer: Answer): Record<string, unknown> {
   const { modelName, engine } = answer.request;
   // Without completion_tokens the line is not an answered request.
   return { model: modelName, prompt_tokens, ...(engine.isDryRun === true ? { dry_run: true } : { completion_tokens }) };
-}
-
-function logFields(answer: Answer, report: SortieReport): Record<string, unknown> {
-  const { depth, isDryRun } = answer.request.engine;
-  const { budget } = depth;
-  if (isDryRun === true) return tokenFields(answer);
-  // `sortie bench --trace` reads the whole budget from the log; the client knows its own.
-  const { ttftMs, tpotMs, sentenceMs } = budget ?? {};
-  const stated = present({ slo_ttft_ms: ttftMs, slo_tpot_ms: tpotMs, first_sentence_budget_ms: sentenceMs });
-  return { ...tokenFields(answer), sortie: { ...report, ...stated } };
 }
 
 /**
@@ -254,23 +250,16 @@ function askedAttributes({ modelName, n, engine }: GenerationRequest, isStream: 
 }
 
 /**
- * Trace attributes of the answer.
+ * Trace attributes of the answer that its record has not.
  * @param id the id that the client gets
  */
 function answeredAttributes(answer: Answer, id: string): Attributes {
-  const { prompt_tokens, completion_tokens, prompt_tokens_details } = answer.usage();
-  const { plan, landed, outcome, met, ttft_ms } = answer.report();
+  const { plan } = answer.record().details;
   return {
     'gen_ai.response.id': id,
     'gen_ai.response.finish_reasons': answer.choices.flatMap(({ finishReason }) => finishReason ?? []),
-    'gen_ai.usage.input_tokens': prompt_tokens,
-    'gen_ai.usage.output_tokens': completion_tokens,
-    'gen_ai.usage.cache_read.input_tokens': prompt_tokens_details.cached_tokens,
-    'gen_ai.response.time_to_first_chunk': ttft_ms === undefined ? undefined : ttft_ms / 1000,
+    'gen_ai.usage.cache_read.input_tokens': answer.usage().prompt_tokens_details.cached_tokens,
     'sortie.plan.exit_layer': plan.exit_layer,
     'sortie.plan.reason': plan.reason,
-    'sortie.landed.at_token': landed?.at_token,
-    'sortie.outcome': outcome,
-    'sortie.budget_met': met,
   };
 }

@@ -153,13 +153,23 @@ export const netHeaders = {
   'x-sortie-net-reason': Type.String({ description: 'Why there is no net, in a word.', examples: ['capacity'] }),
 };
 
-/** The source of a whole answer of an upstream model. */
-export const SOURCE_HEADER = 'x-sortie-source';
+/** Of whole answers, and of errors that end one: the facts that the report at the end of a stream has. */
+export const answerHeaders = {
+  'x-sortie-source': Type.String({
+    description: 'As sortie.source. Absent where the status line comes first.',
+    examples: ['local'],
+  }),
+  'x-sortie-outcome': Type.String({
+    description: 'As sortie.outcome. Absent where the status line comes first.',
+    examples: ['whole'],
+  }),
+};
 
 /** Headers that scripts of other origins may read. */
 export const browserHeaders = {
   ...requestIdHeader,
   ...planHeaders,
+  ...answerHeaders,
   ...retryHeaders,
   ...finalHeader,
   ...requestLimitHeaders,

@@ -1,5 +1,6 @@
 /** Sortie's own report on an answer: plan, depth, times, landing. The `sortie` field of every response has it. */
 import { allOptional, type Static, Type, words } from '../../../util/schema.js';
+import { LANDING_TRIGGERS, SOURCES } from '../../telemetry/answer-record.js';
 import { OUTCOMES } from '../../../protocol/outcome.js';
 
 /** The sampling of an answer, in the names of the request fields. */
@@ -26,19 +27,26 @@ export type SamplingReport = Static<typeof SamplingReport>;
 
 const Landed = Type.Object(
   {
-    at_token: Type.Integer({ minimum: 0, description: 'Tokens of the answer at its end.' }),
-    pressure: Type.Number({ minimum: 0, description: 'Amount that the budget added to the logits of the end tokens.' }),
-    probability: Type.Number({
-      minimum: 0,
-      maximum: 1,
-      description: 'Probability that the model would have ended there without the budget, at temperature 1.',
+    trigger: words(LANDING_TRIGGERS, {
+      description:
+        'budget: the engine sought an end in time. deadline: the text goes back to its last whole sentence. ' +
+        'upstream_failed: so it does, as an upstream gives no more.',
     }),
-    choices: Type.Array(Type.Integer({ minimum: 0 }), { description: 'Indices of all choices that landed.' }),
+    at_token: Type.Integer({ minimum: 0, description: 'Tokens of the answer at its end.' }),
+    probability: Type.Optional(
+      Type.Number({
+        minimum: 0,
+        maximum: 1,
+        description:
+          'Of budget: the probability that the model would have ended there without one, at temperature 1. ' +
+          'finish_reason is "stop" from .1, else "length".',
+      }),
+    ),
   },
   {
     description:
-      'How the answer ended early, to keep its budget. finish_reason is "stop" from a probability of .1, else "length". Of several choices that landed, ' +
-      'the shortest one counts. Absent for an answer that ended by itself, or was cut.',
+      'How the answer ended early, to keep its budget. Of several choices that landed, the shortest one counts. Absent ' +
+      'for an answer that ended by itself, or was cut.',
   },
 );
 
@@ -83,6 +91,9 @@ const Plan = Type.Object({
 
 /** Sortie's own report on an answer. A field without a value is absent. */
 export const SortieReport = Type.Object({
+  source: words(SOURCES, {
+    description: "local: the local model. upstream: a model elsewhere. net: the local model in an upstream's place.",
+  }),
   plan: Plan,
   exit_layers: Type.Record(Type.String(), Type.Integer(), {
     description: 'Tokens by the exit layer that emitted them.',

@@ -1,5 +1,6 @@
 /** One log line and one count per request, when its last byte went out or its client disconnected. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { type AnswerRecord, countAnswer, loggedAnswer } from '../../telemetry/answer-record.js';
 import { isSent, onClosed, statusOf } from '../response-lifecycle.js';
 import type { GatewayContext } from '../context.js';
 
@@ -7,6 +8,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Fields that request handling adds to the log line. */
     logFields: Record<string, unknown>;
+    /** The record of its answer; null: it has none so far. */
+    answer: AnswerRecord | null;
     /** Gives further fields for the line of a client that disconnected; null for none. */
     cancelFields: (() => Readonly<Record<string, unknown>>) | null;
   }
@@ -20,9 +23,15 @@ export function accessLog(context: GatewayContext): (request: FastifyRequest, re
   // Fastify calls onResponse only for responses sent in full, never for a client that disconnected.
   return (request, reply) => {
     request.logFields = {};
+    request.answer = null;
     request.cancelFields = null;
     onClosed(reply, () => {
-      if (!isSent(reply)) Object.assign(request.logFields, { cancelled: true }, request.cancelFields?.());
+      const { logFields, cancelFields, answer } = request;
+      if (!isSent(reply)) Object.assign(logFields, { cancelled: true }, cancelFields?.());
+      else if (answer !== null) {
+        countAnswer(context.series, answer);
+        Object.assign(logFields, loggedAnswer(answer));
+      }
       log(request, reply);
     });
   };
@@ -58,6 +67,7 @@ export function registerAccessLog(
   watch: ReturnType<typeof accessLog>,
 ): void {
   app.decorateRequest('logFields');
+  app.decorateRequest('answer', null);
   app.decorateRequest('cancelFields', null);
   // The count of faults starts at 0: an alert asks for an increase, and a new series shows none at its first fault.
   // Only POST routes start, since a GET handler can hardly fail.

@@ -3,6 +3,7 @@ import type { ErrorStatus, GeneratingEndpoint, PlainEndpoint } from '../../api/e
 import { type TSchema, Type } from '../../../util/schema.js';
 import {
   allowHeader,
+  answerHeaders,
   ASKED,
   challengeHeader,
   finalHeader,
@@ -67,16 +68,16 @@ const limitHeaders = { ...requestLimitHeaders, ...tokenLimitHeaders };
  * counted.
  */
 const GENERATION_HEADERS: Partial<Record<Status, HeaderSchemas>> = {
-  200: { ...planHeaders, ...limitHeaders, ...warningHeader },
+  200: { ...planHeaders, ...answerHeaders, ...limitHeaders, ...warningHeader },
   400: limitHeaders,
   404: requestLimitHeaders,
   413: requestLimitHeaders,
   415: requestLimitHeaders,
-  429: limitHeaders,
-  500: limitHeaders,
-  502: limitHeaders,
-  503: { ...limitHeaders, ...finalHeader },
-  504: { ...limitHeaders, ...netHeaders, ...finalHeader },
+  429: { ...limitHeaders, ...answerHeaders },
+  500: { ...limitHeaders, ...answerHeaders },
+  502: { ...limitHeaders, ...answerHeaders },
+  503: { ...limitHeaders, ...answerHeaders, ...finalHeader },
+  504: { ...limitHeaders, ...answerHeaders, ...netHeaders, ...finalHeader },
 };
 
 /** The names of the error schemas in the document's components: OpenAI's form, and Anthropic's. */

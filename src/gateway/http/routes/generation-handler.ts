@@ -6,6 +6,7 @@ import type { ApiContext, ApiRequest, Caller } from '../../api/context.js';
 import { invalid } from '../../api/errors.js';
 import type { GeneratingEndpoint } from '../../api/endpoints/endpoint.js';
 import { serveStream, serveWhole, type WholeBody } from '../../api/generation/serve.js';
+import { answerAttributes, answerHeaders } from '../../telemetry/answer-record.js';
 import { clientAbortSignal } from '../response-lifecycle.js';
 import { warn } from '../plugins/headers.js';
 import { SseStream } from '../sse.js';
@@ -45,6 +46,11 @@ export function apiRequestOf<Body>(request: FastifyRequest, reply: FastifyReply,
     addLogFields: (fields) => Object.assign(request.logFields, fields),
     warn: (text) => {
       warn(reply, text);
+    },
+    answered: (record) => {
+      request.answer = record;
+      request.trace?.describe(answerAttributes(record));
+      reply.headers(answerHeaders(record));
     },
     addCancelFields: (fields) => (request.cancelFields = fields),
   };
