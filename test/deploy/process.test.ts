@@ -68,7 +68,7 @@ void t.test('a readable log has short lines, then the addresses and a request to
   await until('ready', () => all().includes('Ctrl+C'));
   const text = all().replaceAll('\r', '');
   t.match(text, /^\[\d\d:\d\d:\d\d\] INFO: listening on http:\/\/localhost:\d+, the model loads /m);
-  t.match(text, /^\[.*\] INFO: engine ready \{"device":"cpu",/m);
+  t.match(text, /INFO: engine ready \{"device":"cpu",/);
   t.notMatch(text, /\.\d{3}/, 'no long fractions');
   const url = /Sortie is ready at (\S+)/.exec(text)?.[1] ?? '';
   for (const path of ['', 'docs']) {
