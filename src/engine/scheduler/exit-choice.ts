@@ -41,10 +41,9 @@ export class Load {
     this.#arrivals = [...recentOf(this.#arrivals, now, this.policy), arrival];
   }
 
-  /** The deepest exit of answers that begin. Nothing bounds a lone request. */
+  /** The deepest exit of answers that begin. */
   bound(state: Snapshot): ExitIndex {
-    const dated = state.requests.filter(({ hasDeadline, end }) => hasDeadline && end < Infinity);
-    return dated.length < 2 ? deepestOf(state.model.shape) : depthBound(state, this.#arrivals);
+    return depthBound(state, this.#arrivals);
   }
 }
 
@@ -52,7 +51,7 @@ const recentOf = (arrivals: readonly Arrival[], now: number, { arrivalWindowMs }
   arrivals.filter(({ at }) => now - at < arrivalWindowMs);
 
 /**
- * The deepest exit of answers that begin beside others: the one that gives the most right answers at the present rate.
+ * The deepest exit of answers that begin: the one that gives the most right answers at the present rate.
  * A tenant counts for no more arrivals than all others together, so its flood makes no other tenant shallower.
  * @param arrivals in order
  */
