@@ -90,9 +90,9 @@ class Side {
     if (value !== null) this.#facts.append(element('dt', {}, name), element('dd', {}, value));
   }
 
-  #tell({ source, plan, net, landed, upstream }) {
+  #tell({ source, outcome, plan, net, landed, upstream }) {
     const exit = plan?.exit_layer;
-    this.#fact('Text of', words(SOURCES, source) + (exit === undefined ? '' : `, exit ${exit}`));
+    this.#fact('Text of', `${words(SOURCES, source)}, ${outcome}` + (exit === undefined ? '' : `, exit ${exit}`));
     if (landed !== undefined) this.#fact('Ended by', words(TRIGGERS, landed.trigger));
     if (net !== undefined) {
       const when = `after ${duration(net.started_ms)}: ${words(TRIGGERS, net.trigger)}`;
