@@ -119,13 +119,7 @@ for (const { path, body: fields, limit, failed } of WIRES) {
 // Clients that disconnect in the middle of an answer.
 
 /** Disconnects from a stream and from a whole answer: each cancels its sequences. @param count sequences of a request */
-async function checkDisconnects(
-  t: Test,
-  server: TestServer,
-  path: string,
-  body: object,
-  count: number,
-): Promise<void> {
+async function checkDisconnects(t: Test, server: TestServer, path: string, body: object, count: number): Promise<void> {
   for (const stream of [true, false]) {
     const abort = new AbortController();
     const headers = { 'content-type': 'application/json' };
