@@ -17,7 +17,7 @@ const prompts = (count: number, more: Given = {}): Sequence[] =>
   Array.from({ length: count }, (_, i) => asking(`p${i}`, total(2000, 'land'), { ...natural, ...more }));
 /** Prompts of 100 positions, at an even rate up to the present. */
 function arriving(perSecond: number, more: Partial<Arrival> = {}): Arrival[] {
-  const terms = { tenant: 'a', promptTokens: 100, positions: 100, maxTokens: 1024 };
+  const terms = { tenant: 'a', promptTokens: 100, positions: 100, budgetMs: 1000, maxTokens: 1024 };
   const count = Math.round((perSecond * defaultPolicy.arrivalWindowMs) / 1000);
   return Array.from({ length: count }, (_, i) => {
     return { at: NOW - (1000 * (i + 0.5)) / perSecond, ...terms, lands: true, ...more };
@@ -39,6 +39,13 @@ void t.test('a request that is alone has the bound of the rate: others are about
   t.equal(load.bound(alone), DEEPEST);
   for (let i = 0; i < 300; i++) load.observe(asking(`past${i}`, total(2000, 'land'), natural), NOW);
   t.ok(load.bound(alone) < DEEPEST);
+});
+
+void t.test('a burst with long budgets stays deep: the time that they leave serves it', async (t) => {
+  const state = snapshot({ live: rows });
+  const rate = firstRate(state);
+  t.ok(depthBound(state, arriving(rate)) < DEEPEST);
+  t.equal(depthBound(state, arriving(rate, { budgetMs: 60_000 })), DEEPEST);
 });
 
 void t.test('an answer that can not land is more work, so it gets shallower at a lower rate', async (t) => {

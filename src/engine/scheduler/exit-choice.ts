@@ -21,6 +21,7 @@ export interface Arrival {
   /** Length of its prompt, and the positions of it to prefill. */
   readonly promptTokens: number;
   readonly positions: number;
+  readonly budgetMs: number;
   readonly maxTokens: number;
   /** Whether its answer may end at a sentence; else it is worth nothing unless it is whole. */
   readonly lands: boolean;
@@ -37,7 +38,8 @@ export class Load {
     const { budget, expectedFrontiers, lands, maxTokens, promptLength, tenant } = sequence;
     if (budget?.totalMs == null) return;
     const positions = promptLength - (expectedFrontiers[0] ?? 0);
-    const arrival = { at: now, tenant, promptTokens: promptLength, positions, maxTokens, lands };
+    const terms = { promptTokens: promptLength, positions, budgetMs: budget.totalMs, maxTokens, lands };
+    const arrival = { at: now, tenant, ...terms };
     this.#arrivals = [...recentOf(this.#arrivals, now, this.policy), arrival];
   }
 
@@ -47,8 +49,23 @@ export class Load {
   }
 }
 
-const recentOf = (arrivals: readonly Arrival[], now: number, { arrivalWindowMs }: Policy): readonly Arrival[] =>
-  arrivals.filter(({ at }) => now - at < arrivalWindowMs);
+/** Milliseconds for which an arrival counts: its budget, within bounds. */
+const countedMs = ({ budgetMs }: Arrival, { arrivalWindowMs, arrivalMostMs }: Policy): number =>
+  Math.min(arrivalMostMs, Math.max(arrivalWindowMs, budgetMs));
+
+const recentOf = (arrivals: readonly Arrival[], now: number, policy: Policy): readonly Arrival[] =>
+  arrivals.filter((each) => now - each.at < countedMs(each, policy));
+
+/**
+ * Arrivals per millisecond: the lesser rate of the last second and of the budgets. The first shows the end of a burst
+ * at once. The second spreads a burst over the time that its budgets leave.
+ */
+function rateOf(asked: readonly Arrival[], now: number, policy: Policy): number {
+  const last = asked.filter(({ at }) => now - at < policy.arrivalWindowMs);
+  const spanMs = Math.max(policy.arrivalLeastMs, now - (last[0]?.at ?? now));
+  const spread = asked.reduce((sum, each) => sum + 1 / countedMs(each, policy), 0);
+  return Math.min(last.length / spanMs, spread);
+}
 
 /**
  * The deepest exit of answers that begin: the one that gives the most right answers at the present rate.
@@ -58,10 +75,9 @@ const recentOf = (arrivals: readonly Arrival[], now: number, { arrivalWindowMs }
 export function depthBound(state: Snapshot, arrivals: readonly Arrival[]): ExitIndex {
   const { now, model, utility, policy } = state;
   const asked = shared(recentOf(arrivals, now, policy));
-  const [first] = asked;
   let best = deepestOf(model.shape);
-  if (first === undefined) return best;
-  const rate = asked.length / Math.max(policy.arrivalLeastMs, now - first.at);
+  if (asked.length === 0) return best;
+  const rate = rateOf(asked, now, policy);
   const promptTokens = mean(asked, (each) => each.promptTokens);
   let most = 0;
   for (let exit = best; exit >= 0; exit -= 1) {

@@ -55,8 +55,10 @@ export const defaultPolicy = {
   leastAccuracy: 0.1,
   /** Share of right answers that a shallower bound gains at least. */
   depthGain: 0.05,
-  /** Arrivals count for so long, ms: the end of a burst shows within it. */
+  /** Arrivals count for at least so long, ms: the end of a burst shows within it. */
   arrivalWindowMs: 1_000,
+  /** Most time over which an arrival with a long budget counts, ms. */
+  arrivalMostMs: 10_000,
   /** Least time over which arrivals count as a rate, ms. */
   arrivalLeastMs: 300,
   /** Least share of the machine that promises have beside other keys, when depth is bounded for them. */
