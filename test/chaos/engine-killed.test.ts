@@ -26,7 +26,7 @@ const wires: readonly Wire[] = [
     path: '/v1/completions',
     endless: { prompt, max_tokens: 2000, ignore_eos: true },
     begins: /^data: \{"id".*"text":"/s,
-    ends: /data: \{"error":\{.*"code":"engine_lost"\}\}\n\ndata: \[DONE\]\n\n$/,
+    ends: /data: \{"error":\{.*"code":"engine_lost","outcome":"cut"\}\}\n\ndata: \[DONE\]\n\n$/,
     error: openaiError,
   },
   {
@@ -40,7 +40,7 @@ const wires: readonly Wire[] = [
     path: '/v1/messages',
     endless: { messages, max_tokens: 2000, ignore_eos: true },
     begins: /^event: message_start\n.*event: content_block_delta\n/s,
-    ends: /event: error\ndata: \{"type":"error","error":\{"type":"overloaded_error",.*"code":"engine_lost"\},"request_id":".*"\}\n\n$/,
+    ends: /event: error\ndata: \{"type":"error","error":\{"type":"overloaded_error",.*"code":"engine_lost","outcome":"cut"\},"request_id":".*"\}\n\n$/,
     error: { type: 'error', error: { type: 'overloaded_error', code: 'engine_lost' } },
   },
 ];
