@@ -55,17 +55,8 @@ async function startMock(gapMs: number): Promise<Server> {
 }
 
 function startGateway(mock: Server): Promise<Server> {
-  const flags = [
-    '--no-local',
-    '--threads',
-    String(values.threads),
-    '--upstream',
-    `${mock.url}/v1`,
-    '--upstream-model',
-    'mock',
-    '--log-level',
-    'warn',
-  ];
+  const upstream = ['--upstream', `${mock.url}/v1`, '--upstream-model', 'mock'];
+  const flags = ['--no-local', '--threads', String(values.threads), ...upstream, '--log-level', 'warn'];
   const serve = [...process.execArgv, program, 'serve', '--port', 'PORT', '--host', '127.0.0.1', ...flags];
   return startServer([...launcher, process.execPath, ...serve], '/health/ready');
 }
