@@ -267,6 +267,18 @@ void t.test('a whole local answer that its engine cuts goes back to its last who
   t.match(told.report, { source: 'net', met: true });
 });
 
+inBothWays('a net that is cut without a sentence leaves the upstream its time', async (t, stream) => {
+  const late: UpstreamScript = async (exchange) => {
+    await delay(BUDGET_MS - SENTENCE_MS + 500);
+    await answers(TEXT)(exchange);
+  };
+  const cut = { tokens: tokenizer.encode('It is', false), end: 'deadline' } as const;
+  const { here } = await netted(t, late, cut);
+  t.match(await ask(here, { stream }, BUDGET_MS), { text: TEXT, report: { source: 'upstream' } });
+  const silent = await netted(t, () => undefined, cut);
+  t.match(await ask(silent.here, { stream }, BUDGET_MS), { text: '', error: { code: 'deadline_exceeded' } });
+});
+
 const JSON_TEXT = '{"city": "Paris. It is large."}';
 const asJson = { response_format: { type: 'json_object' }, max_tokens: 64 };
 const ofJson = tokenizer.encode(JSON_TEXT, false);

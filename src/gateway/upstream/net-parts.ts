@@ -51,6 +51,9 @@ export interface NetFor extends LocalSink {
   isEarly(): boolean;
   /** Whether the upstream has no whole sentence so far. */
   isNeeded(): boolean;
-  /** The text of the local answer may go out. It is called again at the end of the answer. */
+  /**
+   * The text of the local answer may go out. It is called again at the end of the answer. A text that is cut without a
+   * sentence is no answer, and leaves the upstream its time.
+   */
   due(): void;
 }

@@ -13,7 +13,7 @@ import { type AnswerForm, formOf, type PlainAnswer, type UpstreamCall, isStreame
 import { type Chunk, type HeldPiece, isOther, Refused } from './chunk.js';
 import { connectionError } from './connection.js';
 import type { Exchange, SharedParts } from './exchange.js';
-import { type Counts, countsOf, endingOf, type LandingTrigger, summed } from './landed.js';
+import { type Counts, countsOf, endingOf, summed } from './landed.js';
 import { Deadline, DeadlinePassed, FirstDue } from './deadline.js';
 import { HeldAnswer, type Hold } from './held-answer.js';
 import { LocalText } from './local-text.js';
@@ -40,7 +40,6 @@ export class TimedAnswer implements NetFor {
   readonly #signal: AbortSignal;
   readonly #ended = new AbortController();
   #winner: 'upstream' | 'local' | null = null;
-  #isLate = false;
   /** The upstream has sent all events. */
   #isTold = false;
 
@@ -58,9 +57,8 @@ export class TimedAnswer implements NetFor {
     exchange.first = this.first = new FirstDue(arrivedAt, first, this.deadline.endsAt);
     this.#signal = AbortSignal.any([signal, this.deadline.signal, this.#ended.signal]);
     this.form = formOf(call);
-    const { choices } = this.form;
     const output = (this.#output = new Output(call, exchange.held, nets?.context.model.tokenizer ?? null));
-    this.#held = new HeldAnswer(choices, (piece) => {
+    this.#held = new HeldAnswer(this.form.choices, (piece) => {
       // Thoughts decide nothing.
       if ('finishReason' in piece || piece.text !== '' || isOther(piece)) this.#claim('upstream');
       if (this.#winner !== 'local') this.#send(piece);
@@ -71,7 +69,7 @@ export class TimedAnswer implements NetFor {
     };
     const isStream = output.isSeen && !this.form.isWholeOnly;
     const spoke = (): void => this.#net?.spoke();
-    this.#local = new LocalText(choices, isStream, holdsSentences, this.first.isContent, sendLocal, spoke);
+    this.#local = new LocalText(this.form.choices, isStream, holdsSentences, this.first.isContent, sendLocal, spoke);
     this.#net = nets === null ? null : new Net(nets, this);
     void this.#net?.isArmed().then((isArmed) => {
       if (isArmed) output.keepOpen();
@@ -99,8 +97,10 @@ export class TimedAnswer implements NetFor {
   }
 
   due(): void {
+    const { record = null } = this.#net?.end ?? {};
+    if (record?.outcome === 'cut' && !this.#local.hasSentence) return;
     this.#local.show();
-    if (this.#net?.end !== null) this.#claim('local');
+    if (record !== null) this.#claim('local');
   }
 
   /**
@@ -279,18 +279,18 @@ export class TimedAnswer implements NetFor {
   #broken(error: Error): PlainAnswer | null {
     this.#ended.abort(new ClientGone());
     if (this.#held.isFinished) return this.#whole();
-    const trigger: LandingTrigger = error instanceof DeadlinePassed ? 'deadline' : 'upstream_failed';
-    this.#isLate = trigger === 'deadline';
-    const end = this.#end();
+    const trigger = error instanceof DeadlinePassed ? 'deadline' : 'upstream_failed';
+    const isLate = trigger === 'deadline';
+    const end = this.#end(isLate);
     this.exchange.broke(trigger, endingOf(end, !this.#output.isSeen || !this.#held.isOther));
-    if (end === null) return this.#output.fail(this.exchange.failed(this.#isLate ? late() : error));
+    if (end === null) return this.#output.fail(this.exchange.failed(isLate ? late() : error));
     return this.#finished(this.#ownUsage());
   }
 
   /** Ends the text where it may end; null if it can't. */
-  #end(): { readonly length: number; readonly isSentence: boolean } | null {
+  #end(isLate: boolean): { readonly length: number; readonly isSentence: boolean } | null {
     const { received, isOther } = this.#held;
-    if (this.settings.budget?.onMiss === 'truncate' && this.#isLate && received > 0) {
+    if (this.settings.budget?.onMiss === 'truncate' && isLate && received > 0) {
       this.#held.releaseAll();
       return { length: received, isSentence: false };
     }
