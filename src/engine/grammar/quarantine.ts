@@ -5,6 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import { monotonicMs } from '../../util/clock.js';
+import { Latest } from '../../util/latest.js';
 import type { Grammar } from '../../protocol/index.js';
 
 /** Clients retry twice within seconds. A machine that starved a thread may have recovered after this time. */
@@ -13,8 +14,8 @@ const QUARANTINE_MS = 60_000;
 const MAX_GRAMMARS = 256;
 
 export class Quarantine {
-  /** By digest, oldest first. */
-  readonly #known = new Map<string, { readonly until: number; readonly error: Error }>();
+  /** By digest. */
+  readonly #known = new Latest<{ readonly until: number; readonly error: Error }>(MAX_GRAMMARS);
   readonly #clock: () => number;
 
   constructor(clock: () => number = monotonicMs) {
@@ -22,11 +23,7 @@ export class Quarantine {
   }
 
   add(grammar: Grammar, error: Error): void {
-    const digest = digestOf(grammar);
-    this.#known.delete(digest);
-    this.#known.set(digest, { until: this.#clock() + QUARANTINE_MS, error });
-    const [oldest] = this.#known.keys();
-    if (this.#known.size > MAX_GRAMMARS && oldest !== undefined) this.#known.delete(oldest);
+    this.#known.set(digestOf(grammar), { until: this.#clock() + QUARANTINE_MS, error });
   }
 
   /** @throws the error of this grammar while it is in quarantine */

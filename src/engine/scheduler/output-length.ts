@@ -13,7 +13,7 @@
  */
 import { type ExitIndex, at } from './cost/model.js';
 import type { AnswerKind } from '../../protocol/index.js';
-import { Latest } from './latest.js';
+import { Latest } from '../../util/latest.js';
 import type { Policy } from './policy.js';
 
 /** By exit, shallowest first: [share of answers, tokens within which that share ended], both rising. */
@@ -100,6 +100,9 @@ function areaOf({ from, to, share, slope }: Segment, start: number, end: number)
   return ((share * from) / power) * (high ** power - low ** power);
 }
 
+/** Kinds of tenants whose lengths are known, at most. */
+const MOST_NAMES = 4096;
+
 /** Answers of a kind and tenant: how many ended, and how many would have by the prior. */
 interface Evidence {
   readonly ended: number;
@@ -111,7 +114,7 @@ interface Evidence {
 export class OutputLengths {
   readonly #prior: readonly LengthDistribution[];
   readonly #forms: readonly LengthDistribution[];
-  readonly #known = new Latest<Evidence>();
+  readonly #known = new Latest<Evidence>(MOST_NAMES);
 
   /** @param prior of chat answers, by exit */
   constructor(
@@ -184,10 +187,10 @@ export function sentenceWithin(
 
 /** Lengths of sentences at the quantile: of the first one of an answer, and of those behind it. */
 export class SentenceLength {
-  readonly #first = new Latest<number>();
-  readonly #next = new Latest<number>();
+  readonly #first = new Latest<number>(MOST_NAMES);
+  readonly #next = new Latest<number>(MOST_NAMES);
   /** Of the first one, from a careful start. */
-  readonly #careful = new Latest<number>();
+  readonly #careful = new Latest<number>(MOST_NAMES);
 
   constructor(
     private readonly policy: Pick<

@@ -19,6 +19,7 @@ import type { PlannedRequest } from './planned-request.js';
 import { inOrder, protectedRows, type Snapshot } from './snapshot.js';
 import type { ArmedEvent } from '../../protocol/index.js';
 import { cutAt } from '../../protocol/outcome.js';
+import { Latest } from '../../util/latest.js';
 import type { Policy } from './policy.js';
 
 /** How a promise fares. */
@@ -169,8 +170,7 @@ interface Margin {
 const MOST_TENANTS = 1024;
 
 export class SafetyMargins {
-  /** Oldest outcome first. */
-  readonly #own = new Map<string, Margin>();
+  readonly #own = new Latest<Margin>(MOST_TENANTS);
 
   constructor(private readonly policy: Policy) {}
 
@@ -190,10 +190,7 @@ export class SafetyMargins {
     const own = this.#own.get(tenant);
     const before = own === undefined ? initialMargin : this.#decayed(own, now);
     const next = before + (isKept ? (-marginStep * (1 - keptShare)) / keptShare : marginStep);
-    this.#own.delete(tenant);
     this.#own.set(tenant, { margin: Math.min(1, Math.max(0, next)), at: now });
-    const [oldest] = this.#own.keys();
-    if (this.#own.size > MOST_TENANTS && oldest !== undefined) this.#own.delete(oldest);
   }
 
   #decayed({ margin, at }: Margin, now: number): number {

@@ -1,8 +1,9 @@
 /**
- * Whether a net starts beside its upstream at once: by the answers of one tenant of late, so that the requests of one
+ * Whether a net starts beside its upstream at once: by the last answers to one tenant, so that the requests of one
  * start no other's nets. Where more than a tenth of them had no first part in time, a fifth of the upstream's answers
  * without a net beside them get one. The share falls back in steps as answers are in time (AIMD). Pure.
  */
+import { Latest } from '../../util/latest.js';
 
 /** An exit of the local model. */
 export interface ExitAccuracy {
@@ -63,8 +64,7 @@ class Tenant {
 
 /** Of one upstream. */
 export class EarlyStarts {
-  /** The idlest first. */
-  readonly #tenants = new Map<string, Tenant>();
+  readonly #tenants = new Latest<Tenant>(MOST_TENANTS);
 
   /** Whether the net of this answer starts early. */
   isEarly(name: string): boolean {
@@ -74,10 +74,7 @@ export class EarlyStarts {
   /** @param isBreach whether the upstream had no first part in time. A failed try is none: its net starts at once. */
   observe(name: string, isBreach: boolean): void {
     const tenant = this.#tenants.get(name) ?? new Tenant();
-    this.#tenants.delete(name);
     this.#tenants.set(name, tenant);
     tenant.observe(isBreach);
-    const [idlest] = this.#tenants.keys();
-    if (this.#tenants.size > MOST_TENANTS && idlest !== undefined) this.#tenants.delete(idlest);
   }
 }
