@@ -79,23 +79,41 @@ export function depthBound(state: Snapshot, arrivals: readonly Arrival[]): ExitI
   if (asked.length === 0) return best;
   const rate = rateOf(asked, now, policy);
   const promptTokens = mean(asked, (each) => each.promptTokens);
+  const work = workOf(state, asked);
   let most = 0;
   for (let exit = best; exit >= 0; exit -= 1) {
-    const right = utility.accuracy(exit, promptTokens) * Math.min(rate, capacity(state, asked, exit));
+    const right = utility.accuracy(exit, promptTokens) * Math.min(rate, capacity(state, work, exit));
     if (right > most * (1 + policy.depthGain)) [best, most] = [exit, right];
   }
   return best;
 }
 
+/** What the arrivals ask of any exit. */
+interface Work {
+  readonly maxTokens: number;
+  readonly positions: number;
+  /** Tokens to the end of the first sentence where an answer lands, else to its own end. */
+  readonly tokens: readonly number[];
+}
+
+function workOf({ sentences }: Snapshot, asked: readonly Arrival[]): Work {
+  return {
+    maxTokens: mean(asked, (each) => each.maxTokens),
+    positions: Math.max(
+      1,
+      mean(asked, (each) => each.positions),
+    ),
+    tokens: asked.map(({ lands, tenant }) => (lands ? sentences.first('chat', tenant) : Infinity)),
+  };
+}
+
 /** Requests per millisecond that an exit serves from full slots, whole or to the end of a sentence where they land. */
-function capacity(state: Snapshot, asked: readonly Arrival[], exit: ExitIndex): number {
-  const { model, policy, lengths, sentences, chunk, engine } = state;
+function capacity(state: Snapshot, work: Work, exit: ExitIndex): number {
+  const { model, policy, lengths, chunk, engine } = state;
   const { fixedMs, rowMs } = at(state.costs, exit);
-  const maxTokens = mean(asked, (each) => each.maxTokens);
-  const positions = mean(asked, (each) => each.positions);
-  const whole = at(lengths.of('chat'), exit).meanLeft(0, maxTokens);
-  const tokens = mean(asked, ({ lands, tenant }) => (lands ? Math.min(whole, sentences.first('chat', tenant)) : whole));
-  const ownMs = promptMs(model, exit, Math.max(1, positions), chunk) * (1 + policy.margin);
+  const whole = at(lengths.of('chat'), exit).meanLeft(0, work.maxTokens);
+  const tokens = mean(work.tokens, (each) => Math.min(whole, each));
+  const ownMs = promptMs(model, exit, work.positions, chunk) * (1 + policy.margin);
   return policy.depthLoad / (ownMs + tokens * (fixedMs / engine.slots + rowMs));
 }
 
