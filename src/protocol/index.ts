@@ -36,7 +36,7 @@ export type ToEngine =
   | { readonly type: 'generate'; readonly request: EngineRequest }
   /** Ends sequences early; the engine answers with `ended` and this reason. The engine ignores unknown ids. */
   | { readonly type: 'cancel'; readonly ids: readonly string[]; readonly reason: CancelReason }
-  /** Wakes sequences of nets. The engine ignores those that do not sleep. */
+  /** Wakes sequences of nets. The engine ignores other ids. */
   | { readonly type: 'wake'; readonly ids: readonly string[] }
   /** Asks for a `pong`, which shows that the engine still reads messages. */
   | { readonly type: 'ping' }

@@ -53,7 +53,7 @@ class Round {
   readonly requests: PlannedRequest[];
   /** The same of nets that sleep. */
   readonly #nets: PlannedRequest[];
-  /** Those without a promise, and those that are refused. Further ones that ask for as much find no more room. */
+  /** Requests without a promise, and refused ones. A further one that asks for as much finds no more room. */
   readonly #unpromised: PlannedRequest[] = [];
   readonly #useless: PlannedRequest[] = [];
   /** The last least budget: beside as many requests it is enough for one that asks for less. */

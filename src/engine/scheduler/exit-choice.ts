@@ -88,7 +88,7 @@ export function depthBound(state: Snapshot, arrivals: readonly Arrival[]): ExitI
   return best;
 }
 
-/** What the arrivals ask of any exit. */
+/** The work that arrivals ask for, at any exit. */
 interface Work {
   readonly maxTokens: number;
   readonly positions: number;

@@ -131,7 +131,7 @@ export type NetStart = Omit<ArmedEvent, 'id'>;
 
 /**
  * The latest starts of nets. All may have to start at one instant, since failures of upstreams come together. So a net
- * starts at the last instant at which it and those that are due behind it are in time, if they start with it.
+ * starts at the last instant at which it and the nets due behind it are in time, if they start with it.
  */
 export function latestStarts(
   state: Snapshot,

@@ -29,7 +29,7 @@ export interface PlainAnswer {
 /** How the answer is written: as the endpoint of the client writes it. */
 export interface Writing extends Pick<Answering<object>, 'form' | 'terminator'> {
   readonly request: Pick<ApiRequest<object>, 'id' | 'body'>;
-  /** The body of an error of the upstream, in the form of another API; null: chunks and errors may pass as they are. */
+  /** The body of an error of the upstream, in the form of another API; null: chunks and errors may pass unchanged. */
   readonly errorBody: ((status: number, text: string) => string) | null;
 }
 

@@ -1,5 +1,5 @@
 /**
- * The answers of an upstream in pieces, and those that go out in the form of another API.
+ * The answers of an upstream in pieces, and answers in the form of another API.
  *
  * Must not know: landings, the forms of APIs.
  */

@@ -76,7 +76,7 @@ void t.test('a lack of memory is one sentence without the place in the source', 
   t.end();
 });
 
-void t.test('other errors, and those of the CPU, stay as they are', (t) => {
+void t.test('other errors, and errors of the CPU, stay unchanged', (t) => {
   t.equal(memoryFault(new Error('graph stage-0 is missing'), 'cuda', 'load'), null);
   t.equal(memoryFault(new RangeError('cannot reserve 64 bytes of memory'), 'cpu', 'load'), null);
   t.end();

@@ -5,7 +5,7 @@ import { addFields, type Fields, noFields } from './joined-fields.js';
 import { exitLayersOf } from './report.js';
 import type { Form, FormAnswer } from './serve.js';
 
-/** A whole choice: the joined fields of its chunks, and its tokens: their scores are made as it is written. */
+/** A whole choice: the joined fields of its chunks, and its tokens: its scores are made at its end. */
 interface Collected {
   readonly fields: Fields;
   readonly tokens: ChoiceToken[];
