@@ -101,7 +101,7 @@ async function stream(url: string, begun: () => void): Promise<End> {
   } catch {
     return 'cut';
   }
-  const code = /data: \{"error":\{.*"code":"(\w+)"\}\}\n\ndata: \[DONE\]\n\n$/.exec(text)?.[1];
+  const code = /data: \{"error":\{.*"code":"(\w+)"[^\n]*\}\}\n\ndata: \[DONE\]\n\n$/.exec(text)?.[1];
   return code ?? (/"finish_reason":"length".*data: \[DONE\]\n\n$/s.test(text) ? 'answered' : 'incomplete');
 }
 
