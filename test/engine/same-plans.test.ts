@@ -104,7 +104,7 @@ function simulatedRun(
     ...options,
     ...{ shape, costs, priors: { lengths: null, partialValue: null }, slowdown: 1, mostPrefill: Infinity },
     bytesPerPosition,
-    drafts: { speculate: 'off', maxRows: limits.maxRows, maxChunk: limits.maxChunk, hasGate: false },
+    drafts: { speculate: 'off', most: 0, hasGate: false },
   });
   const plans: StepPlan[] = [];
   const actual = (work: StepPlan['work']): number =>

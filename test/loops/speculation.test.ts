@@ -1,7 +1,6 @@
 /** Speculation of a looped model: fewer loops draft, all loops verify, and the answer stays that of all loops. */
 import t from 'tap';
-import { draftAt, draftByGate } from '../../src/engine/speculation/speculative-step.js';
-import { draftExits } from '../../src/engine/scheduler/drafts/drafts.js';
+import { draftByGate } from '../../src/engine/speculation/speculative-step.js';
 import type { Slot } from '../../src/engine/scheduler/kv/units.js';
 import {
   advance,
@@ -25,21 +24,6 @@ t.afterEach(() => {
 
 /** A sequence of all loops that lacks its last position only. */
 const prefilled = () => draftable(executor, LOOPS - 1, start);
-
-void t.test('one to three loops may draft for four, and leave their states for the verification', async (t) => {
-  const { answer, slot } = prefilled();
-  t.strictSame(draftExits(answer.sequence, executor.units.exits, executor.model.limits.maxChunk), [0, 1, 2]);
-  const drafts = [0, 1, 2].map((exit) => {
-    const draft = draftAt(executor, answer, exit, 4);
-    t.strictSame([answer.sequence.tokens, answer.tokens], [start, start], 'the answer has its old tokens');
-    t.equal(slot.frontier(LOOPS - 1), start.length - 1);
-    if (draft.length > 0) t.ok(slot.frontier(exit) >= start.length, 'the loops of the draft are ahead');
-    slot.truncate(start.length - 1);
-    return draft;
-  });
-  const hasDraft = drafts.some((draft) => draft.length > 0);
-  t.ok(hasDraft, `drafted ${drafts.map((draft) => draft.length).join(', ')}`);
-});
 
 /** Runs a loop up to a position. @returns the first values of its states behind the prompt */
 function firstValues(slot: Slot, loop: number, end: number): number[] {

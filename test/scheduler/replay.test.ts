@@ -110,7 +110,7 @@ function replayed(steps: readonly RecordedStep[]): StepPlan[] {
     ...options,
     ...{ shape, costs, priors: { lengths: null, partialValue: null }, slowdown: 1, mostPrefill: Infinity },
     bytesPerPosition: model.bytesPerPosition,
-    drafts: { speculate: 'all', maxRows, maxChunk, hasGate: false },
+    drafts: { speculate: 'all', most: Math.min(maxRows, maxChunk) - 1, hasGate: false },
   });
   return steps.map(({ add, cancel, plan: { at }, result }) => {
     for (const request of add) scheduler.add(request);

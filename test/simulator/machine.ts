@@ -54,7 +54,7 @@ export function simulatedScheduler(
     prefixReuse: true,
     prefillChunk: policy.chunks.at(-1) ?? 1,
     mostPrefill: Infinity,
-    drafts: { speculate: 'off', maxRows: slots, maxChunk: 1, hasGate: false },
+    drafts: { speculate: 'off', most: 0, hasGate: false },
   });
 }
 

@@ -96,17 +96,13 @@ export function sampledToken(head: Head, row: number, answer: Answer, isArgmax: 
  * Drafts a token from row 0 with the random draw that the answer will use for this position. The draft is then equal
  * to the sampled token wherever both distributions agree.
  * @param ahead draws before this one
- * @param confident least probability at temperature 1; below it, the result is null
+ * @returns null where the largest logits do not decide
  */
-export function draftToken(head: Head, answer: Answer, ahead: number, confident: number): number | null {
+export function draftToken(head: Head, answer: Answer, ahead: number): number | null {
   head.applyPenalties(0, dryPenalties(answer));
   choose(head, 0, [answer]);
-  const selected = head.selected(0);
   const { sampling } = answer.request;
-  const token = sampleTop(selected, sampling, sampling.temperature > 0 ? answer.peekDraw(ahead) : 0);
-  if (token === null) return null;
-  const logit = selected.values[selected.ids.indexOf(BigInt(token))] ?? -Infinity;
-  return Math.exp(logit - selected.lse) >= confident ? token : null;
+  return sampleTop(head.selected(0), sampling, sampling.temperature > 0 ? answer.peekDraw(ahead) : 0);
 }
 
 /** Finds the most likely tokens of `plain` rows, and selects the top K of the rows of the answers behind them. */

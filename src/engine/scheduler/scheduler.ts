@@ -55,7 +55,7 @@ export class Scheduler {
     const { shape, costs, policy, priors, slowdown } = options;
     this.#planner = new Planner(shape, costs, policy, priors, slowdown);
     this.slots = new SlotManager(table, options, table.kv.isOrdered ? rowsMs(this.#planner.model) : []);
-    this.#drafts = new Drafts(units.exits, options.drafts);
+    this.#drafts = new Drafts(options.drafts);
     const own = { slots: this.slots, planner: this.#planner, drafts: this.#drafts };
     this.#builder = new PlanBuilder({ table, shape, ...own });
   }
@@ -286,7 +286,7 @@ export class Scheduler {
     }
     const given = tokens.filter(({ isEnd }) => !isEnd).length;
     if (plan.draft !== null)
-      this.#drafts.observe(lone, { plan: plan.draft, ...draft }, Math.max(1, given), isAlone ? cycleMs : null);
+      this.#drafts.observe(lone, { source: plan.draft.source, ...draft }, Math.max(1, given), isAlone ? cycleMs : null);
   }
 
   #end(sequence: Sequence | undefined, { reason, hasLanded }: SequenceEnd, at: number): void {

@@ -80,11 +80,10 @@ export interface RowPlan {
   readonly window: LandingWindow | null;
 }
 
-/** A draft of the next tokens: its text, or the shallower exit that writes it. */
+/** A draft of the next tokens: its text, or that of fewer loops, which the gate of a looped model chooses. */
 export type DraftPlan =
   | { readonly source: Exclude<DraftSource, 'exit'>; readonly tokens: readonly number[] }
-  /** `exit` is null where the gate of a looped model chooses it for each token. */
-  | { readonly source: 'exit'; readonly exit: ExitIndex | null; readonly most: number };
+  | { readonly source: 'exit'; readonly most: number };
 
 /** The outcome of a step. */
 export interface StepResult {

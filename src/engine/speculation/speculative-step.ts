@@ -1,8 +1,7 @@
 /**
  * A step of a sequence that decodes alone: makes the draft that the plan asks for, and verifies it.
  *
- * Self-speculation: drafts tokens at a shallower exit of the same model while that exit is confident, or each token at
- * the loop at which a looped model's gate stops.
+ * Self-speculation of a looped model: drafts each token at the loop at which the gate stops.
  *
  * Verification reuses the states that the shallow stages compute for a draft.
  *
@@ -15,7 +14,6 @@ import { dryPenalties, type SampledToken, sampledToken, draftToken } from '../sa
 import type { Gate } from '../model/gate.js';
 import { type Chunk, chunksOnly } from '../execution/step-batch.js';
 import type { ExitIndex } from '../../protocol/index.js';
-import { draftExits } from '../scheduler/drafts/drafts.js';
 import type { Slot } from '../scheduler/kv/units.js';
 
 export interface Draft {
@@ -27,18 +25,13 @@ export interface Draft {
 /** The draft of a plan, as far as the answer goes on under its rules; null where none is left. */
 export function draftOf(executor: Executor, answer: Answer, plan: DraftPlan, isEnd: IsEnd): Draft | null {
   if (isEnd([])) return null;
-  if (plan.source !== 'exit') {
-    const tokens = untilEnd(untilPenalized(answer, plan.tokens), isEnd);
-    return tokens.length > 0 ? { tokens, isArgmax: false } : null;
+  if (plan.source === 'exit') {
+    const { gate } = executor.model;
+    if (gate === null) throw new RangeError('the model has no gate that chooses exits');
+    return { tokens: draftByGate(executor, answer, gate, plan.most, isEnd), isArgmax: false };
   }
-  const { exit, most } = plan;
-  const { gate } = executor.model;
-  if (exit === null && gate === null) throw new RangeError('the model has no gate that chooses exits');
-  const tokens =
-    exit === null && gate !== null
-      ? draftByGate(executor, answer, gate, most, isEnd)
-      : draftAt(executor, answer, exit ?? 0, most, isEnd);
-  return { tokens, isArgmax: false };
+  const tokens = untilEnd(untilPenalized(answer, plan.tokens), isEnd);
+  return tokens.length > 0 ? { tokens, isArgmax: false } : null;
 }
 
 /**
@@ -75,8 +68,6 @@ function untilEnd(draft: readonly number[], isEnd: IsEnd): readonly number[] {
   return last < 0 ? draft : draft.slice(0, last + 1);
 }
 
-/** Least probability of a drafted token (the paper's 13B model: 0.7 to 0.95). */
-const LEAST_PROBABILITY = 0.6;
 /** Least cumulated probability of the gate; .9 is slower (bench/results/loops.md). */
 const LEAST_STOP = 0.7;
 
@@ -84,32 +75,9 @@ const LEAST_STOP = 0.7;
 type IsEnd = (draft: readonly number[]) => boolean;
 
 /**
- * Drafts at most `most` tokens at an exit. Afterwards, the answer has its old tokens, and the stages of its slot are
- * ahead.
- */
-export function draftAt(
-  executor: Executor,
-  answer: Answer,
-  exit: ExitIndex,
-  most: number,
-  isEnd: IsEnd = () => false,
-): number[] {
-  const { slot } = answer.sequence;
-  const units = executor.exit(exit);
-  if (slot === null) return [];
-  const rows = [{ slot, exit: units }];
-  const run = (): boolean => {
-    const end = slot.tokens.length - 1;
-    const chunks: Chunk[] = slot.least(units.needed) < end ? [{ slot, exit: units, end }] : [];
-    executor.run({ chunks, rows, draft: null });
-    return true;
-  };
-  return drafted(executor, answer, slot, { run, most, least: LEAST_PROBABILITY, isEnd });
-}
-
-/**
- * Drafts as `draftAt`, each token at the first loop below the answer's own at which the gate stops. The draft ends
- * where it stops at none: the verification emits that token.
+ * Drafts at most `most` tokens, each at the first loop below the answer's own at which the gate stops. The draft ends
+ * where it stops at none: the verification emits that token. Afterwards, the answer has its old tokens, and the loops
+ * of its slot are ahead.
  */
 export function draftByGate(
   executor: Executor,
@@ -118,51 +86,33 @@ export function draftByGate(
   most: number,
   isEnd: IsEnd = () => false,
 ): number[] {
-  const { sequence } = answer;
-  const { slot } = sequence;
-  if (slot === null) return [];
-  const exits = draftExits(sequence, executor.units.exits, executor.model.limits.maxChunk);
-  const run = (): boolean => runByGate(executor, slot, gate, exits);
-  return drafted(executor, answer, slot, { run, most, least: 0, isEnd });
-}
-
-/** Leaves the logits behind a slot's last token in row 0 of the head. @returns whether the gate stops at an exit */
-function runByGate(executor: Executor, slot: Slot, gate: Gate, exits: readonly ExitIndex[]): boolean {
-  const end = slot.tokens.length;
-  let goesOn = 1;
-  const stops = (): boolean => 1 - goesOn >= LEAST_STOP;
-  return exits.some((exit) => {
-    const read: Chunk['read'] = (states) => {
-      const state = states.read(end - 1);
-      if (state !== null) goesOn *= 1 - gate.stop(state);
-      if (stops()) states.toHead(end - 1, 1);
-    };
-    executor.run(chunksOnly({ slot, exit: executor.exit(exit), end, read }));
-    return stops();
-  });
-}
-
-interface DraftRuns {
-  /** Leaves the logits behind the last token in row 0 of the head. @returns false where the draft ends */
-  readonly run: () => boolean;
-  readonly most: number;
-  /** Least probability of a token. */
-  readonly least: number;
-  readonly isEnd: IsEnd;
-}
-
-/** The slot and the answer have the draft's tokens until it is whole. */
-function drafted(executor: Executor, answer: Answer, slot: Slot, { run, most, least, isEnd }: DraftRuns): number[] {
+  const { slot, exit } = answer.sequence;
   const draft: number[] = [];
-  while (draft.length < most && run()) {
-    const token = draftToken(executor.head, answer, draft.length, least);
+  while (slot !== null && draft.length < most && runByGate(executor, slot, gate, exit)) {
+    const token = draftToken(executor.head, answer, draft.length);
     if (token === null) break;
     draft.push(token);
     slot.tokens.push(token);
     answer.tokens.push(token);
     if (isEnd(draft)) break;
   }
-  slot.tokens.length -= draft.length;
+  if (slot !== null) slot.tokens.length -= draft.length;
   answer.tokens.length -= draft.length;
   return draft;
+}
+
+/** Leaves the logits behind a slot's last token in row 0 of the head. @returns whether the gate stops below an exit */
+function runByGate(executor: Executor, slot: Slot, gate: Gate, below: ExitIndex): boolean {
+  const end = slot.tokens.length;
+  let goesOn = 1;
+  for (let exit = 0; exit < below; exit++) {
+    const read: Chunk['read'] = (states) => {
+      const state = states.read(end - 1);
+      if (state !== null) goesOn *= 1 - gate.stop(state);
+      if (1 - goesOn >= LEAST_STOP) states.toHead(end - 1, 1);
+    };
+    executor.run(chunksOnly({ slot, exit: executor.exit(exit), end, read }));
+    if (1 - goesOn >= LEAST_STOP) return true;
+  }
+  return false;
 }

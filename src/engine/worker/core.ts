@@ -273,7 +273,7 @@ function schedulerOf(executor: Executor, costs: CostTable, options: CoreOptions)
     priors: { lengths: lengthPrior(manifest), partialValue: manifest.kept ?? null },
     slowdown,
     mostPrefill,
-    drafts: { speculate, maxRows: limits.maxRows, maxChunk: limits.maxChunk, hasGate: gate !== null },
+    drafts: { speculate, most: Math.min(limits.maxRows, limits.maxChunk) - 1, hasGate: gate !== null },
     bytesPerPosition,
   });
 }

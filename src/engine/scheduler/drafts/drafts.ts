@@ -6,25 +6,22 @@
  * with the same random draws as plain decoding, and accepts the draft as far as it agrees. So the distribution of the
  * answer does not depend on the draft.
  *
- * Drafts from existing text: the continuation of an earlier occurrence of the last tokens (prompt lookup decoding), or
- * a text that the client expects.
- *
- * Estimates whether a source of drafts pays off: time of its tokens one by one, over their time with drafts.
+ * Drafts continue an earlier occurrence of the last tokens (prompt lookup decoding), or a text that the client expects.
+ * A looped model also drafts by fewer loops, as its gate chooses. A source is used while the tokens of its drafts take
+ * less time than one by one.
  *
  * Must not know: models, logits, budgets.
  */
-import type { ExitIndex, SequenceRequest } from '../../../protocol/index.js';
+import type { DraftSource, ExitIndex, SequenceRequest } from '../../../protocol/index.js';
 import type { Speculate } from '../../../protocol/engine-options.js';
 import { changesLogits } from '../../../protocol/request.js';
-import type { ExitUnits } from '../kv/units.js';
 import type { Sequence } from '../sequence.js';
 import type { DraftPlan } from '../step-plan.js';
 
 export interface DraftLimits {
   readonly speculate: Speculate;
-  /** Most rows of the head, and most positions of a chunk. */
-  readonly maxRows: number;
-  readonly maxChunk: number;
+  /** Most tokens of a draft: rows of the head, or positions of a chunk, beside the next token. */
+  readonly most: number;
   /** Whether a gate may choose the exits of a draft. */
   readonly hasGate: boolean;
 }
@@ -34,10 +31,7 @@ export class Drafts {
   readonly #baselines = new Map<ExitIndex, BaselineStep>();
   readonly #lengths = new WeakMap<Sequence, DraftLength>();
 
-  constructor(
-    private readonly exits: readonly ExitUnits[],
-    private readonly limits: DraftLimits,
-  ) {}
+  constructor(private readonly limits: DraftLimits) {}
 
   /** Whether the operator and the request allow drafts. */
   mayDraft({ request }: Sequence): boolean {
@@ -45,14 +39,20 @@ export class Drafts {
   }
 
   /**
-   * A draft of the next tokens, if one is likely to pay off.
+   * A draft of the next tokens, if one is likely to pay off. One from the client's prediction or the text so far costs
+   * no model run, so it comes before the gate's.
    * @param most tokens that the sequence and its memory allow, beside the next one
    */
   plan(sequence: Sequence, most: number): DraftPlan | null {
-    const { maxRows, maxChunk } = this.limits;
-    const length = Math.min(most, maxRows - 1, maxChunk - 1, this.#length(sequence).tokens);
+    const length = Math.min(most, this.limits.most, this.#length(sequence).tokens);
     if (length < 1 || this.#baseline(sequence).isDue()) return null;
-    return this.#fromText(sequence, length) ?? this.#fromExit(sequence, length);
+    const text = fromText(sequence, length);
+    if (text !== null && this.#speedup(sequence, text.source).tryNow()) return text;
+    // Penalties and biases would need all logits of each draft token. Behind the last chunk of its prompt, which runs
+    // in the same step, no exit has the positions yet.
+    const mayLoop = this.limits.hasGate && sequence.exit > 0 && sequence.isDecodable;
+    if (!mayLoop || changesLogits(sequence.request.sampling)) return null;
+    return this.#speedup(sequence, 'exit').tryNow() ? { source: 'exit', most: length } : null;
   }
 
   /**
@@ -67,10 +67,10 @@ export class Drafts {
       if (ms !== null) baseline.observe(ms);
       return;
     }
-    const { plan, drafted, accepted } = draft;
+    const { source, drafted, accepted } = draft;
     this.#length(sequence).observe(drafted, accepted);
-    sequence.countDraft(plan.source, drafted, accepted);
-    if (ms !== null) this.#speedup(sequence, wayOf(plan)).observe(tokens * baseline.ms, ms);
+    sequence.countDraft(source, drafted, accepted);
+    if (ms !== null) this.#speedup(sequence, source).observe(tokens * baseline.ms, ms);
   }
 
   #length(sequence: Sequence): DraftLength {
@@ -85,33 +85,9 @@ export class Drafts {
     return baseline;
   }
 
-  /** Drafts from the client's prediction or the text so far, which costs no model run. */
-  #fromText(sequence: Sequence, length: number): DraftPlan | null {
-    const { request, tokens, promptLength } = sequence;
-    const expected = request.prediction ?? null;
-    const predicted = expected === null ? [] : lookUpIn(expected, tokens.slice(promptLength), length);
-    const source = predicted.length > 0 ? 'prediction' : 'lookup';
-    const known = predicted.length > 0 ? predicted : lookUp(tokens, length);
-    return known.length > 0 && this.#speedup(sequence, source).tryNow() ? { source, tokens: known } : null;
-  }
-
-  #fromExit(sequence: Sequence, most: number): DraftPlan | null {
-    // Penalties and biases would need all logits of each draft token. Behind the last chunk of its prompt, which runs
-    // in the same step, no exit has the positions yet.
-    if (changesLogits(sequence.request.sampling) || !sequence.isDecodable) return null;
-    const exits = draftExits(sequence, this.exits, this.limits.maxChunk);
-    const plans: DraftPlan[] = exits.map((exit) => ({ source: 'exit', exit, most }));
-    if (this.limits.hasGate && exits.length > 0) plans.unshift({ source: 'exit', exit: null, most });
-    const [best] = plans
-      .map((plan) => ({ plan, speedup: this.#speedup(sequence, wayOf(plan)) }))
-      .filter(({ speedup }) => speedup.tryNow())
-      .sort((a, b) => b.speedup.ratio - a.speedup.ratio);
-    return best?.plan ?? null;
-  }
-
   /** Speed-up by source, exit, and greedy or sampled decoding: greedy text repeats itself more often. */
-  #speedup({ exit, request }: Sequence, way: string): Speedup {
-    const key = `${way}, ${exit}, ${request.sampling.temperature > 0 ? 'sampled' : 'greedy'}`;
+  #speedup({ exit, request }: Sequence, source: DraftSource): Speedup {
+    const key = `${source}, ${exit}, ${request.sampling.temperature > 0 ? 'sampled' : 'greedy'}`;
     let speedup = this.#speedups.get(key);
     if (!speedup) this.#speedups.set(key, (speedup = new Speedup()));
     return speedup;
@@ -119,30 +95,9 @@ export class Drafts {
 }
 
 export interface ObservedDraft {
-  readonly plan: DraftPlan;
+  readonly source: DraftSource;
   readonly drafted: number;
   readonly accepted: number;
-}
-
-function wayOf(plan: DraftPlan): string {
-  if (plan.source !== 'exit') return plan.source;
-  return plan.exit === null ? 'gate' : `exit ${plan.exit}`;
-}
-
-/**
- * Exits that can draft for a sequence. Such an exit leaves the trunk earlier than the sequence's own exit, and
- * its units lack at most one chunk of positions.
- */
-export function draftExits(
-  { slot, exit, tokens }: Pick<Sequence, 'slot' | 'exit' | 'tokens'>,
-  exits: readonly ExitUnits[],
-  maxChunk: number,
-): ExitIndex[] {
-  const stage = exits[exit]?.stage ?? 0;
-  const least = tokens.length - 1 - maxChunk;
-  return exits.flatMap((each, index) =>
-    slot !== null && each.stage < stage && slot.least(each.needed) >= least ? [index] : [],
-  );
 }
 
 /** The operator's `off` overrides the request; otherwise the request decides. */
@@ -152,6 +107,13 @@ export function maySpeculate(request: SequenceRequest, mode: Speculate): boolean
   if (mode === 'off' || speculate === false || (grammar ?? null) !== null) return false;
   if (mode === 'all' || speculate === true || (prediction ?? null) !== null) return true;
   return sampling.temperature > 0 && sampling.seed === null;
+}
+
+function fromText({ request, tokens, promptLength }: Sequence, most: number): DraftPlan | null {
+  const predicted = lookUpIn(request.prediction ?? [], tokens.slice(promptLength), most);
+  if (predicted.length > 0) return { source: 'prediction', tokens: predicted };
+  const repeated = lookUp(tokens, most);
+  return repeated.length > 0 ? { source: 'lookup', tokens: repeated } : null;
 }
 
 /** Tokens that must agree at the end of the text and at the earlier occurrence. */
@@ -165,7 +127,8 @@ const KEY_TOKENS = 3;
 export function lookUp(text: readonly number[], most: number): number[] {
   const end = text.length;
   for (let at = end - 1; at >= KEY_TOKENS; at--)
-    if (isSameEnd(text, at, text, end, KEY_TOKENS)) return follow(text, at, most);
+    if (isSameEnd(text, at, text, end, KEY_TOKENS))
+      return Array.from({ length: most }, (_, i) => text[at + (i % (end - at))] ?? NaN);
   return [];
 }
 
@@ -186,16 +149,6 @@ export function lookUpIn(expected: readonly number[], answer: readonly number[],
 function isSameEnd(a: readonly number[], aEnd: number, b: readonly number[], bEnd: number, count: number): boolean {
   for (let back = 1; back <= count; back++) if (a[aEnd - back] !== b[bEnd - back]) return false;
   return true;
-}
-
-function follow(text: readonly number[], from: number, most: number): number[] {
-  const draft: number[] = [];
-  for (let at = from; draft.length < most; at++) {
-    const token = at < text.length ? text[at] : draft[at - text.length];
-    if (token === undefined) break;
-    draft.push(token);
-  }
-  return draft;
 }
 
 /** Prior without measurements: worth trying. */
