@@ -1,5 +1,6 @@
 /** Order of service: reachable deadlines first, and a share of the starts for late requests and requests without a budget. */
 import t from 'tap';
+import type { OnMiss } from '../../src/protocol/index.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import type { Sequence } from '../../src/engine/scheduler/sequence.js';
 import {
@@ -100,6 +101,25 @@ void t.test('a deadline is reachable while the shallowest exit has time for it',
   t.ok(isFirst(lands(200)), 'of an answer that lands one sentence must fit');
   t.notOk(isFirst(within(lands(200), total(200))), 'of one that does not, half of all answers');
 });
+
+void t.test(
+  'a waiting request without time for a sentence is hopeless where it lands, unless it has a token',
+  async (t) => {
+    const isHopeless = (onMiss: OnMiss, leftMs: number, generated = 0): boolean => {
+      const ask = asking('a', total(1000, onMiss), {
+        ...natural,
+        promptLength: 3,
+        arrivedAt: LATER - 1000 + leftMs,
+        generated,
+      });
+      return plannerOf()
+        .serviceOrder(stateOf({ now: LATER, waiting: [ask] }))
+        .hopeless.includes(ask);
+    };
+    t.same([isHopeless('land', 500), isHopeless('land', 20)], [false, true]);
+    t.same([isHopeless('truncate', 20), isHopeless('land', 20, 1)], [false, false]);
+  },
+);
 
 void t.test('a deadline is reachable beside the rows that decode, and prompts are none of these', async (t) => {
   const live = Array.from({ length: 16 }, (_, i) => holding(waiting(`row${i}`, 0, null)));

@@ -1,52 +1,11 @@
 /** A machine that stalls, gets slow or comes back, and a clock that steps. */
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { type Work, predictMs } from '../../src/engine/scheduler/cost/model.js';
-import type { Planner } from '../../src/engine/scheduler/planner.js';
 import { isGuaranteed, isMet } from '../simulator/outcomes.js';
-import {
-  NOW,
-  admission,
-  admitted,
-  asking,
-  leastOf,
-  plannerOf,
-  serve,
-  simulated,
-  stateOf,
-  total,
-  arrive,
-} from './fixtures.js';
+import { NOW, admission, admitted, asking, plannerOf, serve, simulated, stateOf, total, arrive } from './fixtures.js';
 import { sample } from './sample.js';
 
 const step = { decode: { rows: [0, 0, 0, 0, 4], context: 200 }, prefill: [] };
-const tableMs = predictMs(sample, step);
-const prompt = { decode: null, prefill: [{ exit: 4, positions: 128, context: 0, chunk: 128 }] };
-const promptMs = predictMs(sample, prompt);
-
-/** Steps that take so many times what the table says, for some busy time. */
-function run(planner: Planner, times: number, forMs: number): void {
-  for (let ms = 0; ms < forMs; ms += times * tableMs)
-    planner.observeStep(step, { cycleMs: times * tableMs, planningMs: 0 });
-}
-
-/** Predictions over the table's: of the steps that were observed, and of a prompt, which was not. */
-function isNormal(t: Test, planner: Planner, when: string): void {
-  const ratios = { step: planner.predictMs(step) / tableMs, prompt: planner.predictMs(prompt) / promptMs };
-  for (const [name, ratio] of Object.entries({ ...ratios, slowdown: planner.model.drift.slowdown })) {
-    t.ok(Math.abs(ratio - 1) < 0.1, `${when}, ${name}: ${ratio}`);
-  }
-}
-
-void t.test('steps that take 5 s raise the slowdown, and 30 s of normal steps bring it back', async (t) => {
-  const planner = plannerOf();
-  run(planner, 1, 1000);
-  isNormal(t, planner, 'before');
-  for (let i = 0; i < 3; i += 1) planner.observeStep(step, { cycleMs: 5000, planningMs: 0 });
-  t.ok(planner.model.drift.slowdown > 5, `three stalls: ${planner.model.drift.slowdown}`);
-  t.ok(planner.predictMs(step) > 5 * tableMs);
-  run(planner, 1, 30_000);
-  isNormal(t, planner, '30 s later');
-});
 
 void t.test('an idle machine forgets a stall: after 30 s a budget is admitted that it rejected', async (t) => {
   const planner = plannerOf();
@@ -57,13 +16,6 @@ void t.test('an idle machine forgets a stall: after 30 s a budget is admitted th
   const now = NOW + 60_000;
   t.equal(admission(planner, asks(now), stateOf({ now })).kind, 'admit');
   t.ok(planner.model.drift.slowdown < 2, `${planner.model.drift.slowdown}`);
-});
-
-void t.test('a planner that was slow at the start learns that it is not', async (t) => {
-  const planner = plannerOf({}, null, 3);
-  t.equal(planner.model.drift.slowdown, 3);
-  run(planner, 1, 10_000);
-  t.ok(Math.abs(planner.model.drift.slowdown - 1) < 0.15, `${planner.model.drift.slowdown}`);
 });
 
 void t.test('steps without a time, and clocks that go back, break nothing', async (t) => {
@@ -77,12 +29,6 @@ void t.test('steps without a time, and clocks that go back, break nothing', asyn
   const late = admission(planner, asking('d', total(2000), { arrivedAt: NOW - 1e7 }));
   t.match(late, { kind: 'admit', serviceClass: 'best_effort' });
   t.equal(admitted(planner, asking('e', total(20_000))).serviceClass, 'guaranteed');
-});
-
-void t.test('a slowdown raises what is asked of a budget in proportion', async (t) => {
-  const least = (planner: Planner): number => leastOf(planner, asking('a', null)) ?? NaN;
-  const ratio = (least(plannerOf({}, null, 3)) - 12) / (least(plannerOf()) - 12);
-  t.ok(Math.abs(ratio - 3) < 0.2, `${ratio}`);
 });
 
 void t.test(
