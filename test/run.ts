@@ -23,12 +23,10 @@ const REST = [
   /^(cli\/pull|web\/(net|playground)|loadgen\/bench|text\/encoding)/,
   /^bench\/(everyday|quality)/,
   /^convert\/(published|architectures|loops|prompt-exit|smoothing\/head)\./,
-  /^engine\/(execution\/(golden|run-prefill)|grammar\/(grammars|grammars-lost|tools)|landing\/landing)\./,
-  /^engine\/worker\/(core\.|prompt-exit)/,
+  /^engine\/(execution\/golden|grammar\/(grammars|grammars-lost|tools)|landing\/landing)\./,
   /^engine-client\/client/,
   /^http\/(heap|long-texts|memory|lifetime)/,
   /^upstream\/(heap|no-local|workers)\./,
-  /^model\/int8-graph/,
   /^telemetry\/tracing-grpc/,
 ];
 /** Properties of random cases: the core runs a fifth of the cases, `--rest` runs all. */

@@ -1,11 +1,12 @@
 /** A looped model behind the API: exits are named by their loops, or by the layers that the loops run. */
 import t from 'tap';
 import { serve } from '../deploy/helper.js';
-import { loopedModel } from './looped-model.js';
+import { loopedModel } from '../engine/tiny-model.js';
 
-const LAYERS = 5;
+/** Of a loop. */
+const LAYERS = 2;
 
-const { url } = await serve(t, await loopedModel(t.testdir(), LAYERS, ['w8a8']));
+const { url } = await serve(t, await loopedModel(t));
 
 interface Answer {
   readonly choices: readonly { readonly text: string }[];
@@ -17,7 +18,7 @@ async function complete(model: string, headers: Record<string, string> = {}): Pr
   const response = await fetch(`${url}/v1/completions`, {
     method: 'POST',
     headers: { 'content-type': 'application/json', ...headers },
-    body: JSON.stringify({ model, prompt: 'The capital of France is', max_tokens: 6, temperature: 0 }),
+    body: JSON.stringify({ model, prompt: [5, 9, 31, 77], max_tokens: 6, temperature: 0 }),
   });
   return [response, (await response.json()) as Answer];
 }
@@ -33,7 +34,7 @@ void t.test('/v1/models and /props say loops and layers', async (t) => {
     architecture: { layers: LAYERS, loops: { count: 4, norm: 'final' } },
     exits: [1, 2, 3, 4].map((loops) => ({ layer: loops, loops, layers: loops * LAYERS })),
   });
-  t.match(await (await fetch(`${url}/v1/models/looped:10`)).json(), { id: 'looped:2' }, 'layers name the exit as well');
+  t.match(await (await fetch(`${url}/v1/models/looped:6`)).json(), { id: 'looped:3' }, 'layers name the exit as well');
 });
 
 void t.test('a name pins loops; headers and reports count them', async (t) => {
@@ -43,6 +44,8 @@ void t.test('a name pins loops; headers and reports count them', async (t) => {
     t.equal(response.headers.get('x-exit-layer'), String(loops));
     t.strictSame(answer.sortie.exit_layers, { [loops]: 6 });
     texts.add(answer.choices[0]?.text ?? '');
+    // Up to 4 is a number of loops.
+    if (loops * LAYERS <= 4) continue;
     const [, byLayers] = await complete('looped', { 'X-Exit-Layer': String(loops * LAYERS) });
     t.equal(byLayers.sortie.plan.exit_layer, loops);
     t.equal(byLayers.choices[0]?.text, answer.choices[0]?.text);

@@ -6,7 +6,17 @@ import { INT8_FILE, int8Graph } from '../../src/engine/model/int8-graph.js';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { decodeModel } from '../../src/engine/model/onnx-proto.js';
 import { placeOf } from '../../src/engine/model/onnx-weights.js';
-import { advanceTo, decodeRows, distance, logitsAt, makeExecutor, openSlot, PROMPTS, rms } from '../engine/helper.js';
+import {
+  advanceTo,
+  decodeRows,
+  distance,
+  logitsAt,
+  logitsBehind,
+  makeExecutor,
+  openSlot,
+  PROMPTS,
+  rms,
+} from '../engine/helper.js';
 import { tinyModel } from '../engine/tiny-model.js';
 
 void t.test('the graph has the bytes of w8a8 in blocks, and a third of its nodes', async (t) => {
@@ -45,32 +55,28 @@ void t.test('the graph has the bytes of w8a8 in blocks, and a third of its nodes
 });
 
 void t.test('a row of int8 does not depend on its neighbours, and differs from w8a8 by rounding alone', async (t) => {
-  const executor = await makeExecutor(t, { kernels: ['int8'] });
-  const reference = await makeExecutor(t);
-  const deepest = executor.units.deepest;
-  const prepared = (of: typeof executor, prompt: readonly number[]) => {
-    const slot = openSlot(of, prompt);
-    advanceTo(of, slot, deepest, prompt.length - 1);
-    return slot;
-  };
-  const exit = executor.exit(deepest);
-  const slots = PROMPTS.map((prompt) => prepared(executor, prompt));
-  const alone = slots.map((slot, row) => {
-    const logits = logitsAt(executor, slot, deepest);
-    slot.truncate((PROMPTS[row]?.length ?? 0) - 1);
+  const modelDir = await tinyModel(t, 'float');
+  const [int8, w8a8] = [await makeExecutor(t, { modelDir, kernels: ['int8'] }), await makeExecutor(t, { modelDir })];
+  const deepest = int8.units.deepest;
+  const prompts = PROMPTS.map((prompt) => prompt.slice(0, 200).map((id) => id % 260));
+  const prepared = prompts.map((prompt) => {
+    const slot = openSlot(int8, prompt);
+    advanceTo(int8, slot, deepest, prompt.length - 1);
+    return { slot, exit: int8.exit(deepest) };
+  });
+  const alone = prepared.map(({ slot }) => {
+    const logits = logitsAt(int8, slot, deepest);
+    slot.truncate(slot.tokens.length - 1);
     return logits;
   });
-  decodeRows(
-    executor,
-    slots.map((slot) => ({ slot, exit })),
-  );
+  decodeRows(int8, prepared);
   for (const [row, logits] of alone.entries()) {
-    t.equal(distance(executor.head.fullLogits(row), logits), 0, `row ${row} of ${slots.length}`);
-    const w8a8 = logitsAt(reference, prepared(reference, PROMPTS[row] ?? []), deepest);
-    const noise = rms(logits, w8a8);
+    t.equal(distance(int8.head.fullLogits(row), logits), 0, `row ${row}`);
+    const [expected] = logitsBehind([w8a8], prompts[row] ?? [], deepest);
+    const noise = rms(logits, expected);
     t.ok(noise > 0 && noise < NOISE_RMS, `rms ${noise}`);
   }
 });
 
-/** Two kernels that each round to bytes: the bound of w8a8 against itself in run-prefill.test.ts, and as much for int8. */
-const NOISE_RMS = 0.5;
+/** Each of the two kernels rounds to bytes: .07 measured. */
+const NOISE_RMS = 0.3;

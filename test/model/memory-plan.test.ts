@@ -10,8 +10,7 @@ import { StagedModel } from '../../src/engine/model/staged-model.js';
 import { loadCompressedWeights } from '../../src/engine/model/weight-files.js';
 import { cpuDevice } from '../../src/engine/runtime/device.js';
 import { createEnvironment } from '../../src/engine/runtime/environment.js';
-import { MODEL } from '../engine/helper.js';
-import { tinyModel } from '../engine/tiny-model.js';
+import { loopedModel, tinyModel } from '../engine/tiny-model.js';
 
 const GIB = 2 ** 30;
 
@@ -71,7 +70,7 @@ async function allocated(dir: string): Promise<number> {
 void t.test(
   'a device that commits memory at allocation takes allocatedPerPosition for each position of a slot',
   async (t) => {
-    for (const dir of [MODEL, await tinyModel(t, 'float'), await tinyModel(t, 'int8')]) {
+    for (const dir of [await loopedModel(t), await tinyModel(t, 'float'), await tinyModel(t, 'int8')]) {
       const manifest = loadManifest(dir);
       t.equal(await allocated(dir), allocatedPerPosition(manifest) * SLOTS * CAPACITY, manifest.name);
     }

@@ -9,14 +9,13 @@ import { Executor } from '../../src/engine/execution/executor.js';
 import { EngineCore, type CoreOptions } from '../../src/engine/worker/core.js';
 import type { Slot } from '../../src/engine/scheduler/kv/units.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
-import type { KernelName } from '../../src/engine/model/manifest.js';
 import type { EngineOptions } from '../../src/protocol/engine-options.js';
-import { packageRoot } from '../../src/cli/options/config.js';
 import { chunkSizes, defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import { cpuDevice, type Gpu } from '../../src/engine/runtime/device.js';
 import { createEnvironment, type Environment } from '../../src/engine/runtime/environment.js';
 import { webgpuDevice } from '../../src/engine/runtime/webgpu.js';
 import { advanceTo, engineOptions, flatCosts, openSlot } from '../engine/helper.js';
+import { blocksModel } from '../engine/tiny-model.js';
 
 // Tests run beside each other.
 process.env.LP_NUM_THREADS ??= '1';
@@ -30,19 +29,6 @@ export function needsGpu(): boolean {
     t.plan(0, error instanceof Error ? error.message : String(error));
     return false;
   }
-}
-
-const TINY = join(packageRoot, 'test', 'golden', 'tiny');
-
-/** The tiny model with exit blocks, exits 2, 4 and 5. @returns its folder for a kernel */
-export function tinyFolder(t: Test): (kernel: KernelName) => Promise<string> {
-  const dir = t.testdir();
-  return async (kernel) => {
-    const out = join(dir, kernel);
-    const exitBlocks = join(TINY, 'exit-blocks.safetensors');
-    await convert({ source: TINY, exits: [1, 2, 5], exitBlocks, out, kernels: [kernel], compress: false, force: true });
-    return out;
-  };
 }
 
 /** An executor that the test disposes. */
@@ -78,12 +64,11 @@ export interface Pair {
 
 /** The tiny model on the CPU and on the GPU. */
 export async function tinyPair(t: Test): Promise<Pair> {
-  const folder = tinyFolder(t);
   const counts: Counts = { uploads: 0, downloads: 0, allocations: 0, runs: 0 };
   const load = async (kernel: 'fp32' | 'fp16', device: 'cpu' | 'webgpu'): Promise<Executor> =>
     loaded(
       t,
-      { maxRunning: 6, prefillChunk: 128, modelDir: await folder(kernel), device },
+      { maxRunning: 6, prefillChunk: 128, modelDir: await blocksModel(t, kernel), device },
       {
         host: cpuDevice,
         gpu: (_, environment) => counted(webgpuDevice(environment), environment, counts),

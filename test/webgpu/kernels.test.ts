@@ -9,7 +9,8 @@ import { join } from 'node:path';
 import t from 'tap';
 import type { Executor } from '../../src/engine/execution/executor.js';
 import { logitsBehind, rms, rmsShare } from '../engine/helper.js';
-import { loaded, needsGpu, tinyFolder, tokens } from './helper.js';
+import { blocksModel } from '../engine/tiny-model.js';
+import { loaded, needsGpu, tokens } from './helper.js';
 import { convert } from '../../src/convert/convert.js';
 import { GOLDEN_MODELS, goldenModel, writeGoldenFolder } from '../convert/golden-model.js';
 
@@ -32,7 +33,6 @@ function computeExactly(folder: string): number {
 }
 
 if (needsGpu()) {
-  const folder = tinyFolder(t);
   const load = async (modelDir: string, device: 'cpu' | 'webgpu'): Promise<Executor> =>
     loaded(t, { modelDir, device, maxRunning: 4 });
 
@@ -41,10 +41,10 @@ if (needsGpu()) {
     ['w8a16', 'fp32', ROUNDED_WEIGHTS],
   ] as const)
     void t.test(`${kernel} against ${reference} on the CPU`, async (t) => {
-      const expectedDir = await folder(reference);
+      const expectedDir = await blocksModel(t, reference);
       if (reference === 'int4') t.equal(computeExactly(expectedDir), 5 * 8 + 1, 'products of 8 layers and of the head');
       const cpu = await load(expectedDir, 'cpu');
-      const gpu = await load(await folder(kernel), 'webgpu');
+      const gpu = await load(await blocksModel(t, kernel), 'webgpu');
       const errors: number[] = [];
       for (const exit of cpu.units.exits.keys())
         for (const length of [1, 31, 64, 150]) {

@@ -3,8 +3,9 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { goldenLoops, writeGoldenFolder } from '../convert/golden-model.js';
 import { advanceTo, logitsBehind, rmsShare, openSlot, decodeRows, rms } from '../engine/helper.js';
-import { convertedPair, needsGpu, decode, tokens, tinyFolder } from './helper.js';
+import { convertedPair, needsGpu, decode, tokens } from './helper.js';
 import { Executor } from '../../src/engine/execution/executor.js';
+import { blocksModel } from '../engine/tiny-model.js';
 import { promptModel, type PromptModel, writePromptModel } from '../convert/prompt-models.js';
 import { inChunks, WAYS } from '../convert/ways.js';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
@@ -88,7 +89,7 @@ if (needsGpu()) {
 // runs such a batch without a capture, so it shows the numbers that the fake CUDA libraries do not compute.
 
 if (needsGpu()) {
-  const dir = await tinyFolder(t)('fp16');
+  const dir = await blocksModel(t, 'fp16');
   const manifest = loadManifest(dir);
   const environment = createEnvironment(1);
   const load = (kernel: StageKernel): Executor => {

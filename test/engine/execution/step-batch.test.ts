@@ -2,8 +2,9 @@
 import t from 'tap';
 import { chunksOnly, frontierBehind } from '../../../src/engine/execution/step-batch.js';
 import { advance, advanceTo, decodeRows, distance, logitsAt, makeExecutor, openSlot } from '../helper.js';
-import { tinyModel } from '../tiny-model.js';
+import { blocksModel, loopedModel, tinyModel } from '../tiny-model.js';
 import { StepClock } from '../../../src/engine/execution/step-clock.js';
+import type { Slot } from '../../../src/engine/scheduler/kv/units.js';
 
 const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'float') });
 const deepest = executor.units.deepest;
@@ -13,6 +14,45 @@ const tokens = (length: number, seed: number): number[] =>
 t.afterEach(() => {
   executor.forget(0);
 });
+
+for (const [name, modelDir] of Object.entries({
+  stages: await tinyModel(t, 'float'),
+  'exit blocks': await blocksModel(t, 'w8a8'),
+  loops: await loopedModel(t),
+}))
+  void t.test(`${name}: deepening later, a copied prefix and neighbours give the bits of a deep prefill`, async (t) => {
+    const executor = await makeExecutor(t, { modelDir });
+    const { table, units } = executor;
+    const prompt = tokens(60, 1).map((id) => id % executor.model.manifest.architecture.vocab);
+    const last = prompt.length - 1;
+    const deepest = units.deepest;
+    const behind = (slot: Slot, exit: number): Float32Array => {
+      advanceTo(executor, slot, exit, last);
+      const logits = logitsAt(executor, slot, exit);
+      slot.truncate(last);
+      return logits;
+    };
+    const whole = openSlot(executor, prompt);
+    advanceTo(executor, whole, deepest, last);
+    const expected = units.exits.map((_, exit) => behind(whole, exit));
+    const none = new Float32Array(0);
+
+    const staged = openSlot(executor, prompt);
+    for (const exit of [0, deepest - 1, 1, deepest])
+      t.equal(distance(behind(staged, exit), expected[exit] ?? none), 0, `exit ${exit}`);
+
+    const source = openSlot(executor, prompt);
+    advanceTo(executor, source, 0, 50);
+    advance(executor, source, deepest, 20);
+    const copy = openSlot(executor, prompt);
+    table.copyPrefix(source, copy, 30);
+    t.strictSame([copy.frontier(0), copy.least(executor.exit(deepest).needed)], [30, 20]);
+    t.equal(distance(behind(copy, deepest), expected[deepest] ?? none), 0, 'a copy');
+
+    const rows = [staged, whole].map((slot, exit) => ({ slot, exit: executor.exit(exit) }));
+    decodeRows(executor, [...rows, { slot: copy, exit: executor.exit(deepest) }]);
+    t.equal(distance(executor.head.fullLogits(2), expected[deepest] ?? none), 0, 'beside neighbours of other depths');
+  });
 
 void t.test('a chunk, its row, a catch-up and other rows in one batch equal runs one after another', async (t) => {
   const lengths = [60, 3, 40, 25];

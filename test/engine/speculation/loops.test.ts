@@ -1,22 +1,15 @@
-/** Speculation of a looped model: fewer loops draft, all loops verify, and the answer stays that of all loops. */
+/** Speculation of a looped model: the gate drafts, all loops verify, and the answer stays that of all loops. */
 import t from 'tap';
-import { draftByGate } from '../../src/engine/speculation/speculative-step.js';
-import type { Slot } from '../../src/engine/scheduler/kv/units.js';
-import {
-  advance,
-  answerTo,
-  argmax,
-  draftable,
-  greedy,
-  logitsAt,
-  makeCore,
-  makeExecutor,
-  PROMPTS,
-} from '../engine/helper.js';
-import { LOOPS, loopedModel } from './looped-model.js';
+import { draftByGate } from '../../../src/engine/speculation/speculative-step.js';
+import type { Slot } from '../../../src/engine/scheduler/kv/units.js';
+import { goldenLoops } from '../../convert/golden-model.js';
+import { advance, answerTo, argmax, draftable, greedy, logitsAt, makeCore, makeExecutor, openSlot } from '../helper.js';
+import { loopedModel } from '../tiny-model.js';
 
-const executor = await makeExecutor(t, { modelDir: await loopedModel(t.testdir(), 2) });
-const [start = []] = PROMPTS;
+const LOOPS = 4;
+const executor = await makeExecutor(t, { modelDir: await loopedModel(t) });
+const { prompts } = goldenLoops('ouro-4');
+const [{ ids: start } = { ids: [] }] = prompts;
 
 t.afterEach(() => {
   executor.forget(0);
@@ -65,10 +58,10 @@ void t.test('the gate drafts each token at the first loop whose cumulated probab
 
 void t.test('drafted answers equal the plain ones', async (t) => {
   let rounds = 0;
-  for (const prompt of PROMPTS) {
+  for (const { ids } of prompts) {
     const [plain, drafted] = (['off', 'all'] as const).map((speculate) => {
       const core = makeCore(executor, { speculate, prefixReuse: false });
-      const { tokens } = answerTo(core, greedy('a', prompt, LOOPS, 48), ({ work }) => {
+      const { tokens } = answerTo(core, greedy('a', ids.slice(0, 40), LOOPS, 48), ({ work }) => {
         if (work?.draft && t.equal(speculate, 'all')) rounds++;
       });
       executor.forget(0);
@@ -78,4 +71,21 @@ void t.test('drafted answers equal the plain ones', async (t) => {
     t.strictSame(drafted, plain);
   }
   t.ok(rounds > 0, `${rounds} rounds had a draft`);
+});
+
+void t.test('probabilities of the gate at every loop equal those of the public code', async (t) => {
+  const { gate } = executor.model;
+  for (const { ids, positions } of prompts) {
+    const slot = openSlot(executor, ids);
+    for (let loop = 0; loop < LOOPS; loop++) {
+      const states = advance(executor, slot, loop, ids.length);
+      for (const { at, loops } of positions) {
+        const state = states?.read(at);
+        const stop = state == null ? NaN : (gate?.stop(state) ?? NaN);
+        const expected = 1 / (1 + Math.exp(-(loops[loop]?.gate ?? NaN)));
+        t.ok(Math.abs(stop - expected) < 1e-4, `position ${at}, loop ${loop + 1}: ${stop}, ${expected}`);
+      }
+    }
+    executor.table.drop(slot);
+  }
 });
