@@ -76,6 +76,9 @@ export function cutAt({ arrivedAt, budget }: Pick<SequenceRequest, 'arrivedAt'> 
   return budget?.totalMs != null && budget.onMiss !== 'continue' ? arrivedAt + budget.totalMs : Infinity;
 }
 
+/** Share of the time until its planned end that an answer has before it seeks an end. */
+export const LANDING_OPENS = 0.5;
+
 /** Whether it ended at its deadline without the end that its form needs: what there is serves no client. */
 export const isUnfinished = (reason: EndReason, early: EarlyEnd | undefined): boolean =>
   reason === 'deadline' && (early === 'grammar' || early === 'exact_length');

@@ -88,8 +88,13 @@ void t.test('an answer cut at its deadline goes back to its last whole sentence;
   t.match(sent.at(-1), { choices: [{ finish_reason: 'length' }], sortie: { outcome: 'cut' } });
   server.engine.script = says('Paris is a long', { end: 'deadline' });
   t.match(await ask(), { choices: [{ text: 'Paris is a long' }], sortie: { outcome: 'cut' } }, 'no sentence');
-  server.engine.script = says('```js\nf();\ng(', { end: 'deadline' });
-  t.match(await ask(), { choices: [{ text: '```js\nf();\n```' }], sortie: { outcome: 'landed' } }, 'open code');
+  server.engine.script = says('```js\nf();\ng(', { end: 'deadline', delay: 501 });
+  const closed = { choices: [{ text: '```js\nf();\n```' }], sortie: { outcome: 'landed', met: true } };
+  const second = { 'x-latency-budget-ms': '1000' };
+  t.match(await ask(second), closed, 'open code');
+  const chunks = await server.chunks(COMPLETIONS, { prompt: 'x', logprobs: 0 }, second);
+  t.match(chunks.at(-1), { choices: [{ finish_reason: 'length' }], sortie: closed.sortie }, 'a stream waits for lines');
+  t.equal(chunks.map(({ choices: [each] }) => each?.text ?? '').join(''), '```js\nf();\n```');
 });
 
 void t.test('an answer that has no early end is an error at its deadline; truncate gives what is there', async (t) => {

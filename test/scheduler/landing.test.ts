@@ -1,7 +1,7 @@
 /** The window of a landing, and what is cut at its deadline. */
 import fc from 'fast-check';
 import t from 'tap';
-import { cutAt } from '../../src/protocol/outcome.js';
+import { cutAt, LANDING_OPENS } from '../../src/protocol/outcome.js';
 import type { Budget, OnMiss } from '../../src/protocol/index.js';
 import type { Planner } from '../../src/engine/scheduler/planner.js';
 import type { Occupancy } from '../../src/engine/scheduler/snapshot.js';
@@ -37,7 +37,7 @@ void t.test('an answer lands where its budget says so', async (t) => {
 
 void t.test('without load the window is the end of the budget, less the overhead of the request', async (t) => {
   const endsAt = 5000 - OVERHEAD;
-  t.match(alone.landing(lander), { opensAt: defaultPolicy.landingOpens * endsAt, endsAt });
+  t.match(alone.landing(lander), { opensAt: LANDING_OPENS * endsAt, endsAt });
 });
 
 void t.test('the window stays while the answer goes on', async (t) => {

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { addFields, noFields } from '../../src/gateway/api/generation/joined-fields.js';
 import { codePointLength } from '../../src/gateway/text/code-points.js';
-import { SentenceEnds, wayBack } from '../../src/gateway/text/sentences/sentence-ends.js';
+import { OpenText, SentenceEnds } from '../../src/gateway/text/sentences/sentence-ends.js';
 import { StopStrings } from '../../src/gateway/text/stop-strings.js';
 import { boundaryOf, textPieces } from '../../src/gateway/text/text-pieces.js';
 import { ThoughtReader } from '../../src/gateway/text/thoughts.js';
@@ -44,7 +44,11 @@ const SCANNERS: Readonly<Record<string, (text: string) => unknown>> = {
     for (const part of partsOf(text)) ends.add(part);
     return ends.lastIfOver;
   },
-  'way back': wayBack,
+  'open text': (text) => {
+    const open = new OpenText();
+    for (const part of partsOf(text)) open.push(part, 'code');
+    open.back();
+  },
   'stop strings': (text) => {
     const stops = new StopStrings(['   x', '\n\n\n', 'aab']);
     for (const part of partsOf(text)) stops.push(part);

@@ -1,6 +1,6 @@
 /** Places where sentences have ended, in texts that grow by parts. */
 import t from 'tap';
-import { SentenceEnds, wayBack } from '../../src/gateway/text/sentences/sentence-ends.js';
+import { OpenText, SentenceEnds } from '../../src/gateway/text/sentences/sentence-ends.js';
 import { continuesSentence, kindOf } from '../../src/gateway/text/sentences/markdown-scanner.js';
 import { SentenceScanner } from '../../src/gateway/text/sentences/sentence-scanner.js';
 
@@ -66,8 +66,10 @@ for (const [text, kept] of [
   ['# Title\n\nText', ''],
 ] as const)
   void t.test(`${JSON.stringify(text)} goes back to ${JSON.stringify(kept)}`, async (t) => {
-    const { length, closing } = wayBack(text);
-    t.equal(text.slice(0, length) + closing, kept);
+    const open = new OpenText();
+    open.push(text, 'all');
+    const back = open.back();
+    t.equal(`${back?.text ?? ''}${back?.closing ?? ''}`, kept);
   });
 
 // Where a text may end: sentences of many languages, lists, code fences, quotations.

@@ -16,7 +16,7 @@ import {
   predictMs,
 } from './cost/model.js';
 import type { CostTable } from './cost/table.js';
-import { isKept, outcomeOf, timesOf } from '../../protocol/outcome.js';
+import { isKept, LANDING_OPENS, outcomeOf, timesOf } from '../../protocol/outcome.js';
 import { admitAll } from './admission.js';
 import { RefusedNets } from './nets.js';
 import { Load, chooseExits } from './exit-choice.js';
@@ -174,7 +174,7 @@ export class Planner {
   landing({ budget, arrivedAt, lands, kind, tenant }: Sequence): LandingWindow | null {
     if (!lands || budget?.totalMs == null) return null;
     const endsAt = arrivedAt + budget.totalMs - this.#policy.requestOverheadMs;
-    const opensAt = arrivedAt + this.#policy.landingOpens * (endsAt - arrivedAt);
+    const opensAt = arrivedAt + LANDING_OPENS * (endsAt - arrivedAt);
     return { opensAt, endsAt, sentenceTokens: this.#sentences.next(kind, tenant) };
   }
 

@@ -66,8 +66,6 @@ export const defaultPolicy = {
 
   // Answers.
 
-  /** Share of the time until its planned end that an answer has without end pressure. */
-  landingOpens: 0.5,
   /** Answers that the prior of output lengths counts for. */
   priorAnswers: 3,
   /**

@@ -8,7 +8,7 @@ import {
   type Piece,
 } from '../../../src/gateway/api/generation/choice.js';
 import type { EndReason } from '../../../src/protocol/index.js';
-import { fakeLogprobs } from '../../fakes/engine.js';
+import { fakeLogprobs, plannedEvent } from '../../fakes/engine.js';
 import { tokenizer } from '../../fakes/server.js';
 import { completionLogprobs } from '../../../src/gateway/api/generation/logprobs.js';
 import type { TextTokenizer } from '../../../src/gateway/text/tokenizer.js';
@@ -128,11 +128,22 @@ void t.test('each token has an entry at the end, also a token without text or wi
   t.same([stopped.text, stopped.finished], ['', 'stop'], 'the stop string is found only at the end');
 });
 
-void t.test('an answer with a stop string is complete, although the server cancelled it', async (t) => {
-  const course = choiceOf({ stops: [' two'] });
-  say(course, 'one two');
-  end(course, 'cancelled');
-  t.equal(course.finished, 'stop');
+void t.test('in its window a stream shows code by whole lines, and its deadline ends it behind one', async (t) => {
+  for (const [reason, stop, text] of [
+    ['deadline', '!', 'So:\n```js\nf();\n```'],
+    ['length', '!', 'So:\n```js\nf();\ng(1'],
+    ['cancelled', '(1', 'So:\n```js\nf();\ng'],
+  ] as const) {
+    const course = choiceOf({ opensAt: 0, stops: [stop] });
+    course.choice.plan = plannedEvent('a', 30);
+    say(course, 'So:\n```js\nf();\ng(');
+    t.equal(course.text, 'So:\n```js\nf();');
+    say(course, '1');
+    end(course, reason);
+    t.equal(course.text, text);
+    t.equal(course.finished, reason === 'cancelled' ? 'stop' : 'length');
+    t.equal(course.choice.ending({ reason }).end === 'landed', reason === 'deadline');
+  }
 });
 
 void t.test('deltas that the reader has not taken grow: text in one, thoughts in another', async (t) => {

@@ -5,7 +5,7 @@
  */
 import type { SequenceEvent, SequenceEvents } from '../../engine-client/sequence-events.js';
 import type { EndedEvent } from '../../../protocol/index.js';
-import { isUnfinished } from '../../../protocol/outcome.js';
+import { isUnfinished, LANDING_OPENS } from '../../../protocol/outcome.js';
 import { ApiError, toApiError } from '../errors.js';
 import { codePointLength } from '../../text/code-points.js';
 import { Choice, type ChoiceEnd, type Piece } from './choice.js';
@@ -30,19 +30,21 @@ export class Answer {
   readonly #untaken: Piece[] = [];
   /** The end of the last choice. */
   #last: ChoiceEnd | null = null;
-  /** Whether the answer goes out in one body. */
-  #isWhole = false;
   /** Whether the reader has any piece. */
   #isGiven = false;
   /** When the last choice ended. */
   #finishedAt: number | null = null;
   #record: LocalRecord | null = null;
 
-  /** @param releaseQuota called once at the end of the answer, with the tokens used */
+  /**
+   * @param isStream whether text goes out as it comes
+   * @param releaseQuota called once at the end of the answer, with the tokens used
+   */
   constructor(
     private readonly context: ApiContext,
     readonly request: GenerationRequest,
     private readonly client: Client,
+    private readonly isStream: boolean,
     private readonly releaseQuota: (tokens: number) => void,
   ) {
     this.choices = request.engine.sequences.map((_, index) => this.#choice(index));
@@ -57,7 +59,6 @@ export class Answer {
    */
   async *pieces(out?: Pick<EventStream, 'drained'>): AsyncGenerator<Piece, void, undefined> {
     const { signal } = this.client;
-    this.#isWhole = out === undefined;
     let isWaiting = false;
     try {
       signal.throwIfAborted();
@@ -183,7 +184,6 @@ export class Answer {
       throw new ApiError('draining', 'The server is shutting down and cancelled this request.');
     choice.end = event;
     const finishReason = choice.ended(event);
-    if (this.#isWhole && event.reason === 'deadline' && choice.plan?.landing === 'possible') choice.goBack();
     choice.outcome = choiceOutcome(this.request.engine, choice, event, heardAt);
     if (!choice.isStopped && isUnfinished(event.reason, choice.plan?.landing)) throw unfinishedAnswer(choice.outcome);
     const end = { index, finishReason, isLast: --this.#left === 0 };
@@ -256,6 +256,7 @@ export class Answer {
 
   #choice(index: number): Choice {
     const { echo, stops, engine, grammar, thoughts } = this.request;
+    const total = engine.depth.budget?.totalMs ?? null;
     return new Choice(index, {
       // Some models have tags that are special tokens, which a text leaves out.
       detokenizer: this.context.model.tokenizer.detokenizer({ shown: Object.values(thoughts?.tags ?? {}) }),
@@ -266,6 +267,8 @@ export class Answer {
       showsEndToken: echo,
       grammar,
       keepsTokens: engine.logprobs !== null,
+      isWhole: !this.isStream,
+      ...(total !== null && { opensAt: engine.arrivedAt + LANDING_OPENS * total }),
       seeksSentence: engine.depth.budget?.sentenceMs !== undefined,
       thoughts,
     });

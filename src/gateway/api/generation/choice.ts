@@ -7,7 +7,7 @@
  */
 import type { EndedEvent, PlannedEvent, TokenEvent, TokenLogprobs } from '../../../protocol/index.js';
 import type { Detokenizer } from '../../text/tokenizer.js';
-import { SentenceEnds, wayBack } from '../../text/sentences/sentence-ends.js';
+import { OpenText } from '../../text/sentences/sentence-ends.js';
 import { codePointLength } from '../../text/code-points.js';
 import { StopStrings } from '../../text/stop-strings.js';
 import { ThoughtReader, type ThoughtTags } from '../../text/thoughts.js';
@@ -87,6 +87,10 @@ export interface ChoiceSpec {
   readonly keepsTokens?: boolean;
   /** Whether the instant of the first sentence counts. */
   readonly seeksSentence?: boolean;
+  /** Of a text that may land: code waits for whole lines from this instant on. Absent: no text waits. */
+  readonly opensAt?: number;
+  /** All of that text waits for its end. */
+  readonly isWhole?: boolean;
   /** Absent: the whole answer is text. */
   readonly thoughts?: AnswerThoughts | null;
 }
@@ -101,6 +105,8 @@ export class Choice {
   /** Deltas that the answer's reader has not taken. */
   readonly #deltas: Delta[] = [];
   readonly #stops: StopStrings;
+  /** Null where no text waits, and no sentence counts. */
+  readonly #text: OpenText | null;
   /** Null if the answer is text only. */
   #calls: CallReader | null;
   /** Null once the answer's own text has begun, or without thoughts. */
@@ -122,7 +128,6 @@ export class Choice {
   completionTokens = 0;
   /** When its first sentence was whole, or all of an answer without one; null so far, or if it does not count. */
   sentenceAt: number | null = null;
-  readonly #sentences = new SentenceEnds();
   /** Whether it has text other than blanks, thoughts or a call. */
   #hasOutput = false;
   /** It ended at its deadline, and its text at the last whole sentence before. */
@@ -141,6 +146,7 @@ export class Choice {
     this.#index = index;
     this.#spec = spec;
     this.#stops = new StopStrings(spec.stops);
+    this.#text = spec.opensAt !== undefined || spec.seeksSentence === true ? new OpenText() : null;
     const grammar = spec.grammar?.grammar;
     const { thoughts = null } = spec;
     this.#thoughts = thoughts === null ? null : new ThoughtReader(thoughts.tags, thoughts.isOpen);
@@ -176,7 +182,7 @@ export class Choice {
   /** Shows the text held back. @returns why the choice ended; `length` for an end that its budget forced */
   ended({ reason, endToken, landed }: Pick<EndedEvent, 'reason' | 'endToken' | 'landed'>): FinishReason {
     const isOwn = reason === 'stop' && (landed === undefined || landed.isOwn === true);
-    const isStop = this.isStopped || this.#flush() || isOwn;
+    const isStop = this.isStopped || this.#flush(reason) || isOwn;
     if (endToken && this.#spec.showsEndToken && !this.isStopped) {
       const token = { id: endToken.token, logprobs: endToken.logprobs, offset: this.#shown };
       this.#add({ text: '', tokens: [token] });
@@ -187,24 +193,6 @@ export class Choice {
     return this.finishReason;
   }
 
-  /** Takes the text that no reader has back to its last whole sentence or line of code, if it has one. */
-  goBack(): void {
-    if (this.isStopped || this.#calls !== null) return;
-    const text = this.#deltas.map((delta) => delta.text).join('');
-    const { length, closing } = wayBack(text);
-    if (length === 0) return;
-    let left = length;
-    const end = this.#spec.echoLength + codePointLength(text.slice(0, left));
-    for (const delta of this.#deltas) {
-      const isLast = left > 0 && left <= delta.text.length;
-      delta.text = delta.text.slice(0, left);
-      left -= delta.text.length;
-      if (isLast) delta.text += closing;
-      delta.tokens.splice(0, Infinity, ...delta.tokens.filter(({ offset }) => offset < end));
-    }
-    this.#isBack = true;
-  }
-
   /** How the choice ended. A stop string ends it as its request asks. */
   ending({ reason, landed }: Pick<EndedEvent, 'reason' | 'landed'>): Ending {
     if (this.isStopped) return { end: 'whole' };
@@ -213,7 +201,7 @@ export class Choice {
   }
 
   /** Shows the text held back. @returns whether its end completed a stop string */
-  #flush(): boolean {
+  #flush(reason: EndedEvent['reason']): boolean {
     if (this.#thoughts !== null) {
       // An incomplete character belongs to the thoughts that it cuts.
       const cut = this.#thoughts.push(this.#spec.detokenizer.end());
@@ -227,8 +215,13 @@ export class Choice {
     // An incomplete character at the end of a cut call is not part of the call.
     if (rest !== undefined && !this.#calls?.isText) return false;
     const stopped = this.#advance((rest?.text ?? '') + this.#spec.detokenizer.end());
-    if (!stopped) this.#show(this.#stops.end(), Infinity);
-    return stopped;
+    if (stopped) return true;
+    const out = this.#out(this.#stops.end());
+    const back = reason === 'deadline' && this.#mayLand ? (this.#text?.back() ?? null) : null;
+    const text = out + (back?.text ?? this.#text?.push('', 'none') ?? '');
+    this.#isBack = back !== null;
+    this.#show(text + (back?.closing ?? ''), this.#isBack ? this.#shown + codePointLength(text) : Infinity);
+    return false;
   }
 
   /** Separates thoughts from the answer's own text. @returns the text; null if the token belongs to thoughts */
@@ -269,14 +262,28 @@ export class Choice {
   /** @returns whether a stop string was found */
   #advance(text: string): boolean {
     if (this.completionTokens < this.#spec.minTokens) {
-      this.#show(text);
+      this.#show(this.#out(text));
       return false;
     }
     const scan = this.#stops.push(text);
     this.stopString = scan.stop;
-    this.#show(scan.text);
+    this.#show(this.#out(scan.text));
     if (this.isStopped) this.#pending = [];
     return this.isStopped;
+  }
+
+  get #mayLand(): boolean {
+    return this.#spec.opensAt !== undefined && !this.isStopped && this.plan?.landing === 'possible';
+  }
+
+  /** Reads a text. @returns the part that goes out */
+  #out(text: string): string {
+    if (this.#text === null) return text;
+    const { isWhole = false, opensAt = Infinity, seeksSentence = false } = this.#spec;
+    const waits = isWhole ? 'all' : (this.lastTokenAt ?? 0) >= opensAt ? 'code' : 'none';
+    const out = this.#text.push(text, this.#mayLand ? waits : 'none');
+    if (seeksSentence && this.#text.sentences > 0) this.sentenceAt ??= this.lastTokenAt;
+    return out;
   }
 
   /**
@@ -294,10 +301,6 @@ export class Choice {
 
   /** Adds to the last delta if the reader has not taken it and both are text, or both thoughts. */
   #add({ text = '', tokens = [], call = null, thoughts = '' }: Partial<Delta>): void {
-    if (this.#spec.seeksSentence === true && this.sentenceAt === null) {
-      this.#sentences.add(text);
-      if (this.#sentences.count > 0) this.sentenceAt = this.lastTokenAt;
-    }
     this.#hasOutput ||= call !== null || thoughts !== '' || /\S/.test(text);
     const last = this.#deltas.at(-1);
     const isCall = call !== null || last?.call !== null;

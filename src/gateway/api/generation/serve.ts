@@ -159,7 +159,7 @@ export function begun(
 ): Answer {
   request.trace?.describe(askedAttributes(read, isStream));
   const giveScores = context.scores.take(request.caller.tenant, read.scores);
-  const answer = new Answer(context, read, request, reserved(request.caller, read, giveScores));
+  const answer = new Answer(context, read, request, isStream, reserved(request.caller, read, giveScores));
   request.addCancelFields(() => tokenFields(answer));
   return answer;
 }

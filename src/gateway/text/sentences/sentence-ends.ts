@@ -25,24 +25,6 @@ const DIGIT_AND_MARK = /\p{Nd}\p{P}$/u;
 /** Marks that leave a line of code without its end. */
 const OPEN_LINE = /[{([,:\\=+\-*/|&.<]/;
 
-/** Where a text without an end of its own goes back to. */
-export interface WayBack {
-  /** Length of the text that stays, in UTF-16 units; 0 for none. */
-  readonly length: number;
-  /** Text behind it that closes an open code fence; else empty. */
-  readonly closing: string;
-}
-
-/** The way back to the last whole sentence, list item, table row, closed fence, or line of code in an open one. */
-export function wayBack(text: string): WayBack {
-  const ends = new SentenceEnds();
-  ends.add(text);
-  const { lastIfOver: sentence, code } = ends;
-  const isCode = code.end > sentence;
-  const length = text.slice(0, isCode ? code.end : sentence).trimEnd().length;
-  return { length, closing: isCode ? `\n${code.fence}` : '' };
-}
-
 export class SentenceEnds {
   readonly #scanner = new SentenceScanner();
   #length = 0;
@@ -93,9 +75,19 @@ export class SentenceEnds {
     return isDecimal ? this.#last : this.#open.at;
   }
 
-  /** The last line of the open code fence that may end a statement, and the marks that close the fence. */
-  get code(): { readonly end: number; readonly fence: string } {
-    return { end: this.#codeEnd, fence: this.#scanner.openFence };
+  /**
+   * Where a text without an end of its own goes back to: the last whole sentence, list item, table row, closed fence,
+   * or line of code in an open one.
+   */
+  get back(): { readonly length: number; readonly closing: string } {
+    const sentence = this.lastIfOver;
+    const isCode = this.#codeEnd > sentence;
+    return { length: isCode ? this.#codeEnd : sentence, closing: isCode ? `\n${this.#scanner.openFence}` : '' };
+  }
+
+  /** Whether the text ends in a code fence, or in the marks that open one. */
+  get isCode(): boolean {
+    return this.#scanner.isCode;
   }
 
   /** @param isCode whether the line began in a code fence */
@@ -141,5 +133,37 @@ export class SentenceEnds {
     }
     this.#open = { at: this.#length, needsLineEnd };
     this.#isApart = false;
+  }
+}
+
+/** A text that goes back at its deadline, up to what went out. */
+export class OpenText {
+  readonly #ends = new SentenceEnds();
+  #sent = 0;
+  #held = '';
+
+  /** Whole sentences so far. */
+  get sentences(): number {
+    return this.#ends.count;
+  }
+
+  /** @param waits which of the text: code waits for the end of its line @returns what goes out */
+  push(text: string, waits: 'all' | 'code' | 'none'): string {
+    this.#ends.add(text);
+    this.#held += text;
+    if (waits === 'all') return '';
+    const isFree = waits === 'none' || !this.#ends.isCode;
+    const units = isFree ? this.#held.length : Math.max(0, this.#ends.back.length - this.#sent);
+    this.#sent += units;
+    const out = this.#held.slice(0, units);
+    this.#held = this.#held.slice(units);
+    return out;
+  }
+
+  /** The text in front of its last end that waits, and what closes it; null if text behind that end went out. */
+  back(): { readonly text: string; readonly closing: string } | null {
+    const { length, closing } = this.#ends.back;
+    if (length === 0 || length < this.#sent) return null;
+    return { text: this.#held.slice(0, length - this.#sent).trimEnd(), closing };
   }
 }
