@@ -251,7 +251,7 @@ export async function build(
   await app.listen({ host: '127.0.0.1', port: 0 });
   const { port } = app.server.address() as AddressInfo;
   const url = `http://127.0.0.1:${port}`;
-  const ops = context.options.opsPort === null ? null : await createOpsApp(context, app);
+  const ops = context.options.opsPort === null ? null : await createOpsApp(context);
   const opsUrl = (await ops?.listen({ host: '127.0.0.1', port: 0 })) ?? url;
   t.teardown(async () => {
     for (const each of ops === null ? [app] : [app, ops]) {

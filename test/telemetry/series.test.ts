@@ -3,8 +3,6 @@ import t from 'tap';
 import { createSeries } from '../../src/gateway/telemetry/series.js';
 import { netMetrics } from '../../src/gateway/telemetry/upstream-metrics.js';
 import { createLog, prettyLines } from '../../src/gateway/telemetry/log.js';
-import type { StepMessage } from '../../src/protocol/index.js';
-import { slowStep } from '../../src/gateway/telemetry/slow-steps.js';
 
 const { registry } = createSeries('m');
 
@@ -55,9 +53,9 @@ void t.test('no name has a colon, and every name has the prefix', async (t) => {
   for (const { name } of await registry.getMetricsAsJSON()) t.match(name, /^sortie_[a-z0-9_]+$/);
 });
 
-void t.test('a server has 49 series beside those of its process', async (t) => {
+void t.test('a server has 48 series beside those of its process', async (t) => {
   const names = (await registry.getMetricsAsJSON()).map(({ name }) => name);
-  t.equal(names.filter((name) => !/^sortie_(process|nodejs)_/.test(name)).length, 49);
+  t.equal(names.filter((name) => !/^sortie_(process|nodejs)_/.test(name)).length, 48);
 });
 
 void t.test('nets are counted, and those that ran have a time', async (t) => {
@@ -116,30 +114,4 @@ void t.test('a request is one short line with its exits and its budget', async (
 
 void t.test('the log is readable on a terminal, and JSON elsewhere', async (t) => {
   for (const isTerminal of [true, false]) t.equal((await createLog('silent', isTerminal)).isPretty, isTerminal);
-});
-
-// The debug line of a slow step, and the steps without one.
-
-function step(cycleMs: number, predictedMs: number): StepMessage {
-  return {
-    ...{ type: 'step', at: 100, planned: [], rejected: [], prompts: [], ended: [] },
-    tokens: [{ id: 'a', token: 1, exit: 30, logprobs: null }],
-    load: { running: 2, waiting: 3, kvUsed: 0, kvCached: 0, waitMs: 0 },
-    work: {
-      ...{ ms: cycleMs, cycleMs, predictedMs, prefillTokens: 7, catchUpTokens: 0 },
-      ...{ exitMs: [cycleMs], slowdown: 1 },
-      partMs: { planning: 1, memory: 0, prefill: 0, decode: 20.12345, head: 2, sampling: 0.5, messages: 1 },
-    },
-  };
-}
-
-void t.test('over three times the prediction a step has a line with its parts', (t) => {
-  t.same(slowStep(step(31, 10)), {
-    ...{ cycleMs: 31, predictedMs: 10, tokens: 1, prefillTokens: 7, catchUpTokens: 0, running: 2, waiting: 3 },
-    partMs: { planning: 1, memory: 0, prefill: 0, decode: 20.12, head: 2, sampling: 0.5, messages: 1 },
-  });
-  t.equal(slowStep(step(30, 10)), null);
-  t.equal(slowStep(step(30, 0)), null, 'without a prediction');
-  t.equal(slowStep({ ...step(31, 10), work: null }), null, 'without work');
-  t.end();
 });

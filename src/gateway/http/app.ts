@@ -1,11 +1,11 @@
 /** Composes the HTTP server, with or without a local model. */
 import cors from '@fastify/cors';
 import type { FastifyInstance } from 'fastify';
-import { browserHeaders, netHeaders } from '../api/schemas/headers.js';
+import { browserHeaders } from '../api/schemas/headers.js';
 import { registerAuth } from './auth.js';
 import { createServer } from './create-server.js';
 import { registerBody, registerBodySum } from './plugins/body.js';
-import { describeRoutes, registerDocs, registerForeignDocs } from './plugins/docs.js';
+import { describeRoutes, registerDocs } from './plugins/docs.js';
 import { registerLimits } from './plugins/limits.js';
 import { registerTracing } from './plugins/tracing.js';
 import { registerUpstreams } from './plugins/upstreams.js';
@@ -16,10 +16,9 @@ import { registerPlayground } from './routes/playground.js';
 import { registerUpstreamEndpoints } from './routes/upstream-endpoints.js';
 import { type GatewayContext, isLocal } from './context.js';
 
-/** @returns an app that is ready to listen; with an operations port it has no /docs and by default no /metrics */
+/** @returns an app that is ready to listen; with an operations port it has by default no /metrics */
 export async function createApp(context: GatewayContext): Promise<FastifyInstance> {
   const { options } = context;
-  const hasOps = options.opsPort === null;
   const app = createServer(context);
   registerTracing(app, context);
   await registerCors(app, options.corsOrigin);
@@ -31,26 +30,25 @@ export async function createApp(context: GatewayContext): Promise<FastifyInstanc
   registerBody(app);
   if (isLocal(context)) {
     await describeRoutes(app, context.version);
-    if (hasOps) await registerDocs(app);
+    await registerDocs(app);
     registerEndpoints(app, context);
-    registerPlayground(app, { hasOps });
+    registerPlayground(app);
   } else registerUpstreamEndpoints(app, context);
   registerHealth(app, context);
   // An endpoint picker scrapes the port that it sends requests to.
-  if (hasOps || options.mainMetrics) registerOperations(app, context);
+  if (options.opsPort === null || options.mainMetrics) registerOperations(app, context);
   await app.ready();
   return app;
 }
 
 /**
- * The operations port: metrics, the docs of `main`, and health. It has its own connection limit, so probes and scrapes
- * succeed when clients hold all connections of the main port.
+ * The operations port: metrics and health. It has its own connection limit, so probes and scrapes succeed when clients
+ * hold all connections of the main port.
  * @returns an app that is ready to listen
  */
-export async function createOpsApp(context: GatewayContext, main: FastifyInstance): Promise<FastifyInstance> {
+export async function createOpsApp(context: GatewayContext): Promise<FastifyInstance> {
   const app = createServer(context, false);
   registerRejectWhenDraining(app, context);
-  if (isLocal(context)) await registerForeignDocs(app, main);
   registerHealth(app, context);
   registerOperations(app, context);
   await app.ready();
@@ -67,7 +65,7 @@ async function registerCors(app: FastifyInstance, origins: readonly string[]): P
   if (origins.length === 0) return;
   await app.register(cors, {
     origin: origins.includes('*') ? '*' : [...origins],
-    exposedHeaders: Object.keys({ ...browserHeaders, ...netHeaders }),
+    exposedHeaders: Object.keys(browserHeaders),
     // With this option on, the plugin rejects a plain OPTIONS with a text body instead of JSON.
     strictPreflight: false,
   });

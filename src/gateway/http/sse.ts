@@ -9,7 +9,7 @@ import type { ApiError } from '../api/errors.js';
 import type { ClientStream, PlainAnswer } from '../upstream/call.js';
 import { frameOf, type Incoming } from '../upstream/sse-events.js';
 import { onClosed } from './response-lifecycle.js';
-import { errorHeaders } from './plugins/error-handler.js';
+import { headersOf } from './plugins/error-handler.js';
 import { type ApiDialect, dialectOf } from './api-dialect.js';
 
 /** Silence before a comment in a stream that is sure to have an answer. */
@@ -92,7 +92,7 @@ export class SseStream implements ClientStream {
   reject(error: ApiError): boolean {
     return this.respond({
       status: error.status,
-      headers: { 'content-type': 'application/json; charset=utf-8', ...errorHeaders(error) },
+      headers: { 'content-type': 'application/json; charset=utf-8', ...headersOf(error) },
       body: JSON.stringify(this.#dialect.errorBody(error, this.reply.request.id)),
     });
   }

@@ -67,12 +67,12 @@ export async function listenOn(
   app: FastifyInstance,
   ops: FastifyInstance | null,
   said: { readonly model: string; readonly upstreams?: readonly string[]; readonly then: string },
-): Promise<{ readonly url: string; readonly docsUrl: string }> {
+): Promise<string> {
   const { address: host, reason } = chooseHost(options.host, apiKeys.length);
   const opsPort = ops === null ? null : await listen(ops, host, options.opsPort ?? 0, 'ops-port');
   const port = await listen(app, host, options.port, 'port');
   const url = urlOf(host, port);
   const { then, ...models } = said;
   log.info({ port, ...(opsPort !== null && { opsPort }), host, reason, ...models }, `listening on ${url}, ${then}`);
-  return { url, docsUrl: urlOf(host, opsPort ?? port) };
+  return url;
 }

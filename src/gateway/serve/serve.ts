@@ -21,8 +21,6 @@ import { chooseKernels } from '../../engine/model/kernels.js';
 import type { Manifest } from '../../engine/model/manifest.js';
 import { loadManifest, verifyFiles } from '../../engine/model/manifest-io.js';
 import { collectGarbage } from '../../util/memory.js';
-import { logSlowSteps } from '../telemetry/slow-steps.js';
-import { watchLoopLag } from '../telemetry/loop-lag.js';
 import { RequestMetrics } from '../telemetry/requests.js';
 import { createSeries, type Series } from '../telemetry/series.js';
 import { startTracing } from '../telemetry/tracing.js';
@@ -101,7 +99,6 @@ function startEngine(manifest: Manifest, { options, log, series, tracing }: Part
   metrics.observe(engine);
   tracing?.observe(engine);
   logEngine(engine, log);
-  logSlowSteps(engine, log);
   warnOfShortContext(engine, log, options.kvMemory);
   const ending = new AbortController();
   const started = start(engine, options.model, manifest, ending.signal);
@@ -172,7 +169,6 @@ function gateway(
     draining: false,
   };
   if (context.api !== undefined) closing.push(context.api.encoding);
-  closing.push({ close: watchLoopLag(series) });
   if (options.apiKeyFile !== null) closing.push({ close: reloadKeysOnSignal(context, check) });
   return context;
 }
@@ -182,13 +178,13 @@ async function openPorts(context: GatewayContext, closing: Closing) {
   const { api, upstreams, options, apiKeys } = context;
   const app = await createApp(context);
   closing.push(app);
-  const ops = options.opsPort === null ? null : await createOpsApp(context, app);
+  const ops = options.opsPort === null ? null : await createOpsApp(context);
   if (ops !== null) closing.push(ops);
   const model = api?.model.name ?? upstreams?.names.join(', ') ?? '';
   const then = api === undefined ? 'for upstream models only' : 'the model loads';
   const behind = api !== undefined && upstreams !== undefined && { upstreams: upstreams.names };
-  const { url, docsUrl } = await listenOn(context, app, ops, { model, ...behind, then });
-  return { app, facts: { url, docsUrl, model, needsKey: apiKeys.length > 0 } };
+  const url = await listenOn(context, app, ops, { model, ...behind, then });
+  return { app, facts: { url, model, needsKey: apiKeys.length > 0 } };
 }
 
 /**

@@ -75,14 +75,12 @@ export function warnOfSampling(manifest: Pick<Manifest, 'generation'>, log: Logg
 
 interface WelcomeFacts {
   readonly url: string;
-  /** The URL of the port with the documentation. */
-  readonly docsUrl: string;
   readonly model: string;
   readonly needsKey: boolean;
 }
 
 /** The text that a terminal shows once the server is ready: addresses, and a first request to paste. */
-export function welcome({ url, docsUrl, model, needsKey }: WelcomeFacts): string {
+export function welcome({ url, model, needsKey }: WelcomeFacts): string {
   const body = {
     model,
     max_tokens: 60,
@@ -97,7 +95,7 @@ export function welcome({ url, docsUrl, model, needsKey }: WelcomeFacts): string
 
   Budget      add -H 'X-Latency-Budget-Ms: 2000'
   Playground  ${url}/
-  API         ${docsUrl}/docs
+  API         ${url}/docs
   Ctrl+C stops the server.
 
 `;

@@ -135,7 +135,6 @@ const OWN = {
   slowdown: gauge('engine_slowdown_ratio', 'Learned ratio of current step times to those measured at startup.'),
   prefilled: counter('engine_prefill_tokens_total', 'Prompt positions computed.'),
   caughtUp: counter('engine_catch_up_tokens_total', 'Positions that deeper stages computed to catch up.'),
-  gatewayLag: gauge('gateway_lag_p99_seconds', 'Lag of the event loop of the gateway, 99th percentile of 10 seconds.'),
 };
 
 /** The series of models that run elsewhere. */

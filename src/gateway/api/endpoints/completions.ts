@@ -139,8 +139,6 @@ export const completions: GeneratingEndpoint<CompletionBody> = {
   body: CompletionBody,
   answer: CompletionAnswer,
   events: 'of the same form.',
-  // Of upstream models.
-  moreStatuses: [504],
   userOf: ({ user }) => user,
   read,
   form: (_request, answer, send) =>

@@ -24,8 +24,6 @@ export const detokenize = plainEndpoint<DetokenizeBody>({
   body: DetokenizeBody,
   answer: DetokenizeAnswer,
   meaning: 'Text.',
-  // Key limits do not apply, and it asks nothing of the engine.
-  statuses: [400, 401, 404, 405, 413, 415, 500],
   /** @throws ApiError invalid_value for an id outside the vocabulary */
   serve({ model }, { body }): DetokenizeAnswer {
     requestedModel(model, body.model);

@@ -9,9 +9,6 @@ import type { ApiContext, ApiRequest } from '../context.js';
 import type { Answering } from '../generation/serve.js';
 import type { Translation } from './chat-completions/chat-body.js';
 
-/** Statuses of errors. */
-export type ErrorStatus = 400 | 401 | 404 | 405 | 413 | 415 | 429 | 500 | 502 | 503 | 504;
-
 /** The parts that all endpoints have. */
 interface Described {
   /** A part of the path that begins with a colon is a parameter. */
@@ -38,8 +35,6 @@ export interface GeneratingEndpoint<Body> extends Described, Answering<Body> {
   /** OpenTelemetry's name of the operation. */
   readonly operation: 'chat' | 'text_completion';
   readonly body: TSchema;
-  /** Errors beside those of all endpoints that generate. */
-  readonly moreStatuses?: readonly ErrorStatus[];
   /** Absent: a body for another model passes as it is. */
   readonly elsewhere?: Elsewhere<Body>;
   /** Completes "With stream: true, server-sent events ...". */
@@ -61,8 +56,6 @@ export interface PlainEndpoint<Body = unknown> extends Described {
   readonly params?: TSchema;
   /** Meaning of the answer. */
   readonly meaning: string;
-  /** Errors that it may return; absent: all of an endpoint with a body. */
-  readonly statuses?: readonly ErrorStatus[];
   /** Whether its work grows with a text: it counts as a request of its key, and tenants share it. */
   readonly isShared?: true;
   /** A second path, which openapi.json leaves out. */

@@ -61,7 +61,6 @@ export const listModels: PlainEndpoint = {
   tag: 'OpenAI',
   answer: List,
   meaning: 'The routed model, one model per exit that the client may use, and upstream models.',
-  statuses: [401, 405, 503],
   /** For each name, one card for the routed model and one per exit that the client may pin. */
   serve(context, { caller, isDraining }) {
     // Some clusters probe this route. Like /health/ready, it reports when the server takes no new requests.
@@ -88,7 +87,6 @@ export const getModel: PlainEndpoint = {
   params: Type.Object({ model: Type.String({ description: 'The model id. Its slashes need no escaping.' }) }),
   answer: Card,
   meaning: 'One model.',
-  statuses: [401, 404, 405, 503],
   /** @throws ApiError model_not_found, also for an exit that the client may not use */
   serve(context, { params, caller }) {
     readyEngine(context);

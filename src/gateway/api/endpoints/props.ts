@@ -35,7 +35,6 @@ export const props: PlainEndpoint = {
   tag: 'Sortie',
   answer: Type.Object({}, { additionalProperties: true }),
   meaning: 'Properties of this server.',
-  statuses: [401, 405, 503],
   serve(context, { caller }) {
     const ready = readyEngine(context);
     const { model, limits } = context;

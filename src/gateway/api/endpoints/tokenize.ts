@@ -53,7 +53,6 @@ export const tokenize = plainEndpoint<TokenizeBody>({
   answer: TokenizeAnswer,
   meaning: 'Token ids.',
   isShared: true,
-  statuses: [400, 401, 404, 405, 413, 415, 500, 429, 503],
   /** @throws ApiError invalid_value unless the body has exactly one of prompt and messages, or unsupported_parameter */
   async serve(context, { body, signal }): Promise<TokenizeAnswer> {
     rejectUnsupported(body, COUNTED);

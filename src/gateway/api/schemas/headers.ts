@@ -96,22 +96,14 @@ export const warningHeader = {
   }),
 };
 
-/** Headers of errors for which a retry helps. */
-export const retryHeaders = {
+/** Of errors: those for which a retry helps, and those that a retry with the same budget meets again. */
+export const errorHeaders = {
   'retry-after': Type.Integer({ minimum: 1, description: 'Shortest useful wait before a retry, s.' }),
   'retry-after-ms': Type.Integer({ minimum: 1, description: "The same in ms. OpenAI's SDKs prefer it." }),
-};
-
-/** Of errors that a retry with the same budget meets again. */
-export const finalHeader = {
   'x-should-retry': Type.Literal('false', { description: 'SDKs of OpenAI and Anthropic do not repeat the request.' }),
-};
-
-export const challengeHeader = {
   'www-authenticate': Type.Literal('Bearer', { description: 'The form of a key: Authorization: Bearer KEY.' }),
+  allow: Type.String({ description: 'Of a 405: the methods of this path, separated by commas.' }),
 };
-
-export const allowHeader = { allow: Type.String({ description: 'Methods of this path, separated by commas.' }) };
 
 /** The limited uses per minute of a key. */
 export type Limited = 'requests' | 'tokens';
@@ -170,8 +162,8 @@ export const browserHeaders = {
   ...requestIdHeader,
   ...planHeaders,
   ...answerHeaders,
-  ...retryHeaders,
-  ...finalHeader,
+  ...netHeaders,
+  ...errorHeaders,
   ...requestLimitHeaders,
   ...tokenLimitHeaders,
   ...warningHeader,

@@ -2,12 +2,9 @@
  * /openapi.json and /docs, from the schemas that also validate. The page's files come from the package, not the
  * network.
  */
-import swagger, { type StaticDocumentSpec } from '@fastify/swagger';
+import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { FastifyInstance } from 'fastify';
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { packageRoot } from '../../../cli/options/config.js';
 import { MessagesErrorAnswer } from '../../api/endpoints/messages/messages-error.js';
 import { ErrorAnswer } from '../../api/schemas/shared.js';
 import { ERROR_SCHEMA_ID, MESSAGES_ERROR_ID } from '../routes/describe.js';
@@ -42,40 +39,12 @@ export async function describeRoutes(app: FastifyInstance, version: string): Pro
   });
 }
 
-/** Name and icon of the page, in place of the framework's. */
-function look() {
-  const file = join(packageRoot, 'src', 'web', 'icon.svg');
-  // A deployment may omit the playground.
-  if (!existsSync(file)) return {};
-  const icon = readFileSync(file, 'utf8');
-  const type = 'image/svg+xml';
-  const logo = `${icon.replace('</svg>', '')}<text x="38" y="25" font-family="sans-serif" font-weight="700" font-size="24" fill="#fff">Sortie</text></svg>`;
-  return {
-    theme: { title: 'Sortie API', favicon: [{ filename: 'icon.svg', rel: 'icon', type, sizes: 'any', content: icon }] },
-    logo: {
-      type,
-      content: logo.replace('viewBox="0 0 32 32"', 'viewBox="0 0 120 32"'),
-      href: '/',
-      target: '_self' as const,
-    },
-  };
-}
-
-/** Serves the app's own document and a page with forms to call it. */
+/** Serves the document, and a page with forms to call it. */
 export async function registerDocs(app: FastifyInstance): Promise<void> {
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger());
-  await app.register(swaggerUi, { routePrefix: '/docs', uiConfig: { docExpansion: 'list' }, ...look() });
-}
-
-/** Serves the document of another app. The page has no forms, since they would call this port. */
-export async function registerForeignDocs(app: FastifyInstance, other: FastifyInstance): Promise<void> {
-  // The plugin's type covers documents of 3.0; the plugin itself does not change the document.
-  const document = other.swagger() as unknown as StaticDocumentSpec['document'];
-  app.get('/openapi.json', () => document);
-  await app.register(swagger, { mode: 'static', specification: { document } });
   await app.register(swaggerUi, {
     routePrefix: '/docs',
-    uiConfig: { docExpansion: 'list', supportedSubmitMethods: [] },
-    ...look(),
+    uiConfig: { docExpansion: 'list' },
+    theme: { title: 'Sortie API' },
   });
 }

@@ -3,7 +3,7 @@
  * request get Fastify's own answers.
  */
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { allowHeader, challengeHeader, finalHeader, HeadersOf, retryHeaders } from '../../api/schemas/headers.js';
+import type { errorHeaders, HeadersOf } from '../../api/schemas/headers.js';
 import { ApiError, ClientGone, ERRORS, type ErrorCode, type ErrorKind, toApiError } from '../../api/errors.js';
 import { dialectOf } from '../api-dialect.js';
 import { commonHeaders } from './headers.js';
@@ -16,7 +16,7 @@ interface Rule {
 
 interface RouteError {
   readonly error: ApiError;
-  readonly headers: Partial<HeadersOf<typeof allowHeader>>;
+  readonly headers: Headers;
 }
 
 type ValidationError = NonNullable<FastifyError['validation']>[number] & {
@@ -102,20 +102,15 @@ export function asApiError(error: unknown): ApiError {
   return toApiError(error);
 }
 
-/** Retry-After in whole seconds, and the header in milliseconds that OpenAI's SDKs prefer. */
-function waitHeaders(ms: number): HeadersOf<typeof retryHeaders> {
-  return { 'retry-after': String(Math.ceil(ms / 1000)), 'retry-after-ms': String(Math.ceil(ms)) };
-}
+type Headers = Partial<HeadersOf<typeof errorHeaders>>;
 
-/** Headers that go with an error. */
-export function errorHeaders(
-  error: ApiError,
-): Partial<HeadersOf<typeof retryHeaders & typeof finalHeader & typeof challengeHeader>> {
-  const { isFinal }: ErrorKind = ERRORS[error.code];
+/** Headers that go with an error. Retry-After has whole seconds; OpenAI's SDKs prefer the header in milliseconds. */
+export function headersOf({ code, retryAfterMs: ms, status }: ApiError): Headers {
+  const { isFinal }: ErrorKind = ERRORS[code];
   return {
     ...(isFinal === true && { 'x-should-retry': 'false' }),
-    ...(error.retryAfterMs === null ? {} : waitHeaders(error.retryAfterMs)),
-    ...(error.status === 401 ? { 'www-authenticate': 'Bearer' } : {}),
+    ...(ms !== null && { 'retry-after': String(Math.ceil(ms / 1000)), 'retry-after-ms': String(Math.ceil(ms)) }),
+    ...(status === 401 && { 'www-authenticate': 'Bearer' }),
   };
 }
 
@@ -127,7 +122,7 @@ export function sendError(error: unknown, request: FastifyRequest, reply: Fastif
   // No hook has run before routing, so the common headers are set here as well.
   void reply
     .code(answer.status)
-    .headers({ ...commonHeaders(request), ...errorHeaders(answer) })
+    .headers({ ...commonHeaders(request), ...headersOf(answer) })
     .send(dialectOf(request).errorBody(answer, request.id));
 }
 

@@ -28,8 +28,7 @@ export function registerHealth(app: FastifyInstance, context: GatewayContext): v
     return { status: 'ready' };
   };
   const get = (path: string, operationId: string, summary: string, meaning: string, handler: () => object) => {
-    const isReady = handler === ready;
-    const response = responsesOf({ answer: Status, meaning, statuses: isReady ? [503] : [] });
+    const response = responsesOf({ answer: Status, meaning });
     app.get(path, { schema: { operationId, summary, tags, response } }, handler);
   };
   const lives = 'The server process lives. Its status is `loading` while the engine answers no request.';
@@ -38,7 +37,7 @@ export function registerHealth(app: FastifyInstance, context: GatewayContext): v
   get('/v2/health/live', 'healthLiveV2', 'The same as /health', lives, live);
   get('/health/ready', 'healthReady', 'Tell that the model answers', answers, ready);
   get('/v2/health/ready', 'healthReadyV2', 'The same as /health/ready', answers, ready);
-  const response = responsesOf({ answer: Version, meaning: 'Version.', statuses: [] });
+  const response = responsesOf({ answer: Version, meaning: 'Version.' });
   const schema = { operationId: 'version', summary: 'Version of the server', tags, response };
   app.get('/version', { schema }, () => ({ version: context.version }));
 }
@@ -49,7 +48,7 @@ const Load = Type.Object({
 
 /** The load that a router in front of servers asks for, as vLLM states it. */
 export function registerLoad(app: FastifyInstance, { metrics }: ApiContext): void {
-  const response = responsesOf({ answer: Load, meaning: 'The answers that this server holds.', statuses: [] });
+  const response = responsesOf({ answer: Load, meaning: 'The answers that this server holds.' });
   const schema = { operationId: 'load', summary: 'Answers in progress', tags, response };
   app.get('/load', { schema }, (): Static<typeof Load> => ({ server_load: metrics.live }));
 }

@@ -17,9 +17,6 @@ const TYPES: Readonly<Record<string, string>> = {
 /** The page may load and call its own origin only. */
 const POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/** The links to /docs and /metrics, which are absent if another port serves them. */
-const OPS_LINKS = /<!-- ops -->.*<!-- \/ops -->/s;
-
 interface File {
   readonly url: string;
   readonly type: string;
@@ -27,15 +24,14 @@ interface File {
   readonly caching: string;
 }
 
-/** @param options.hasOps whether this port serves /docs and /metrics */
-export function registerPlayground(app: FastifyInstance, { hasOps }: { readonly hasOps: boolean }): void {
+export function registerPlayground(app: FastifyInstance): void {
   const dir = join(packageRoot, 'src', 'web');
   // A deployment may omit the page. The API does not depend on it.
   if (!existsSync(dir)) {
     app.log.warn('no playground: src/web is not installed');
     return;
   }
-  for (const { url, type, text, caching } of pageFiles(dir, hasOps)) {
+  for (const { url, type, text, caching } of pageFiles(dir)) {
     app.get(url, { schema: { hide: true } }, (_request, reply) =>
       reply.type(type).header('content-security-policy', POLICY).header('cache-control', caching).send(text),
     );
@@ -43,18 +39,11 @@ export function registerPlayground(app: FastifyInstance, { hasOps }: { readonly 
 }
 
 /** index.html at /; its styles, modules, icon, and Marked (50 kB, MIT), which reads Markdown, below /playground/. */
-function pageFiles(dir: string, hasOps: boolean): File[] {
+function pageFiles(dir: string): File[] {
   const files = readdirSync(dir).flatMap((name) => {
     const type = TYPES[extname(name)];
-    if (type === undefined) return [];
-    const whole = readFileSync(join(dir, name), 'utf8');
-    const isPage = name === 'index.html';
-    return {
-      url: isPage ? '/' : `/playground/${name}`,
-      type,
-      text: isPage && !hasOps ? whole.replace(OPS_LINKS, '') : whole,
-      caching: 'no-cache',
-    };
+    const url = name === 'index.html' ? '/' : `/playground/${name}`;
+    return type === undefined ? [] : [{ url, type, text: readFileSync(join(dir, name), 'utf8'), caching: 'no-cache' }];
   });
   const marked = readFileSync(fileURLToPath(import.meta.resolve('marked')), 'utf8');
   return [...files, { url: '/playground/marked.js', type: SCRIPT, text: marked, caching: 'max-age=86400' }];

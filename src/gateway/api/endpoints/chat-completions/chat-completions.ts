@@ -116,8 +116,6 @@ export const chatCompletions: GeneratingEndpoint<ChatBody> = {
   body: ChatBody,
   answer: ChatAnswer,
   events: '(chat.completion.chunk).',
-  // Of upstream models.
-  moreStatuses: [504],
   userOf: ({ user }) => user,
   read: (context, request) => readChat(context, request),
   form(_request, answer, send) {
