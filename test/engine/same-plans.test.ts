@@ -8,8 +8,7 @@ import type { Executor } from '../../src/engine/execution/executor.js';
 import { positionBytes } from '../../src/engine/execution/slots-layout.js';
 import { EngineCore } from '../../src/engine/worker/core.js';
 import type { StageKernel } from '../../src/engine/model/manifest.js';
-import { SlotAccount } from '../../src/engine/scheduler/kv/slot-account.js';
-import { SlotTable } from '../../src/engine/scheduler/kv/slot-table.js';
+import { FixedSlots } from '../../src/engine/scheduler/kv/fixed-slots.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import { Scheduler } from '../../src/engine/scheduler/scheduler.js';
 import type { StepPlan } from '../../src/engine/scheduler/step-plan.js';
@@ -99,8 +98,8 @@ function simulatedRun(
 ): StepPlan[] {
   const { limits, bytesPerPosition } = model;
   const units = unitsOf(model);
-  const table = new SlotTable(limits.slots, units, new SlotAccount(units, positionBytes(model, units)));
-  const scheduler = new Scheduler(units, table, {
+  const table = new FixedSlots(limits.slots, units, positionBytes(model, units));
+  const scheduler = new Scheduler(table, {
     ...options,
     ...{ shape, costs, priors: { lengths: null, partialValue: null }, slowdown: 1, mostPrefill: Infinity },
     bytesPerPosition,

@@ -10,8 +10,7 @@ import { depthShape } from '../../src/engine/depth-shape.js';
 import { positionBytes } from '../../src/engine/execution/slots-layout.js';
 import { EngineCore } from '../../src/engine/worker/core.js';
 import type { SequenceRequest } from '../../src/protocol/index.js';
-import { SlotAccount } from '../../src/engine/scheduler/kv/slot-account.js';
-import { SlotTable } from '../../src/engine/scheduler/kv/slot-table.js';
+import { FixedSlots } from '../../src/engine/scheduler/kv/fixed-slots.js';
 import { unitsOf } from '../../src/engine/scheduler/kv/units.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import { Scheduler } from '../../src/engine/scheduler/scheduler.js';
@@ -104,9 +103,9 @@ function recorded(): RecordedStep[] {
 
 function replayed(steps: readonly RecordedStep[]): StepPlan[] {
   const units = unitsOf(model);
-  const table = new SlotTable(model.limits.slots, units, new SlotAccount(units, positionBytes(model, units)));
+  const table = new FixedSlots(model.limits.slots, units, positionBytes(model, units));
   const { maxRows, maxChunk } = model.limits;
-  const scheduler = new Scheduler(units, table, {
+  const scheduler = new Scheduler(table, {
     ...options,
     ...{ shape, costs, priors: { lengths: null, partialValue: null }, slowdown: 1, mostPrefill: Infinity },
     bytesPerPosition: model.bytesPerPosition,

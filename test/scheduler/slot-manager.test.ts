@@ -5,8 +5,7 @@ import type { Budget, SequenceRequest } from '../../src/protocol/index.js';
 import { SlotManager, type SlotManagerLimits } from '../../src/engine/scheduler/slot-manager.js';
 import { Sequence } from '../../src/engine/scheduler/sequence.js';
 import { Slot, unitsOf } from '../../src/engine/scheduler/kv/units.js';
-import { SlotAccount } from '../../src/engine/scheduler/kv/slot-account.js';
-import { SlotTable } from '../../src/engine/scheduler/kv/slot-table.js';
+import { FixedSlots } from '../../src/engine/scheduler/kv/fixed-slots.js';
 import type { ServiceClass } from '../../src/protocol/index.js';
 import { greedy } from '../../bench/greedy-request.js';
 
@@ -22,8 +21,8 @@ function over(
   slots: number,
   limits: Partial<SlotManagerLimits> = {},
   rowMs: readonly number[] = [],
-): { slotManager: SlotManager; table: SlotTable } {
-  const table = new SlotTable(slots, units, new SlotAccount(units, { units: [1, 1], boundaries: [] }));
+): { slotManager: SlotManager; table: FixedSlots } {
+  const table = new FixedSlots(slots, units, { units: [1, 1], boundaries: [] });
   const all = { maxRunning: slots, maxQueue: 9, kvBytes: 1e6, prefixReuse: true, ...limits };
   return { slotManager: new SlotManager(table, all, rowMs), table };
 }
@@ -243,14 +242,14 @@ void t.test(
       start(slotManager, ...all);
       for (const each of all) prefill(each);
       if (all[1]) slotManager.finish(all[1]);
-      table.kv.takeOps();
+      table.takeOps();
       slotManager.closeGap();
       const [first, , last] = all;
       t.equal(first?.slot?.index, 0);
       t.match(last?.slot, { index, length: 9, live: true, tokens: last?.tokens });
       const units = [0, 1].map((of) => ({ of, start: 0, end: 9 }));
       t.strictSame(
-        table.kv.takeOps(),
+        table.takeOps(),
         index === 2 ? [] : [{ op: 'copy', from: 2, to: 1, units, boundaries: [] }],
         `${rowMs} ms a row`,
       );
@@ -267,7 +266,7 @@ void t.test('a common prefix is copied once a slot', async (t) => {
     prefill(each);
     t.equal(each.cachedTokens, kind === 1 ? 0 : 20);
     slotManager.finish(each);
-    return table.kv.takeOps().length;
+    return table.takeOps().length;
   };
   t.same([1, 2, 3, 4].map(copies), [0, 1, 0, 0]);
 });

@@ -3,8 +3,7 @@
  */
 import type { DepthShape, Work } from '../../src/engine/scheduler/cost/model.js';
 import type { CostTable } from '../../src/engine/scheduler/cost/table.js';
-import { SlotAccount } from '../../src/engine/scheduler/kv/slot-account.js';
-import { SlotTable } from '../../src/engine/scheduler/kv/slot-table.js';
+import { FixedSlots } from '../../src/engine/scheduler/kv/fixed-slots.js';
 import { type Units, unitsOf } from '../../src/engine/scheduler/kv/units.js';
 import type { Priors } from '../../src/engine/scheduler/planner.js';
 import type { Policy } from '../../src/engine/scheduler/policy.js';
@@ -40,8 +39,7 @@ export function simulatedScheduler(
   const units = unitsOfShape(shape);
   const layers = units.stages.map(({ entry }) => entry.layers);
   const bytesPerPosition = layers.reduce((sum, each) => sum + each, 0);
-  const account = new SlotAccount(units, { units: layers, boundaries: [] });
-  return new Scheduler(units, new SlotTable(slots + STORED_SLOTS, units, account), {
+  return new Scheduler(new FixedSlots(slots + STORED_SLOTS, units, { units: layers, boundaries: [] }), {
     shape,
     costs: table,
     policy,

@@ -10,8 +10,7 @@ import type { StageKernel } from '../model/manifest.js';
 import { PagedModel } from '../model/paged-model.js';
 import type { StagedModel } from '../model/staged-model.js';
 import type { ExitIndex } from '../../protocol/index.js';
-import type { MemoryOp } from '../scheduler/kv/kv-account.js';
-import type { SlotTable } from '../scheduler/kv/slot-table.js';
+import type { MemoryOp, SlotTable } from '../scheduler/kv/slot-table.js';
 import { exitAt, type ExitUnits, type Units, unitsOf } from '../scheduler/kv/units.js';
 import { type KernelChoice, kernelChoice } from './kernels.js';
 import type { Layout, UnitRuns } from './layout.js';
@@ -46,7 +45,7 @@ export class Executor {
 
   /** Runs a batch outside of any plan, and then moves the frontiers of its slots. @see execute */
   run(batch: StepBatch, choose?: (head: Head) => void): void {
-    this.apply(this.table.kv.takeOps());
+    this.apply(this.table.takeOps());
     this.execute(batch, choose);
     commit([...batch.chunks, ...rowSpans(batch)]);
   }
@@ -92,8 +91,8 @@ export class Executor {
       for (const unit of slot.frontiers.keys()) slot.reach(unit, written);
       this.table.drop(slot);
     }
-    this.table.kv.giveBack(this.table.slots, 0);
-    this.apply(this.table.kv.takeOps());
+    this.table.giveBack(0);
+    this.apply(this.table.takeOps());
   }
 
   dispose(): void {

@@ -3,8 +3,7 @@
  */
 import type { Head } from '../model/head.js';
 import type { StageKernel } from '../model/manifest.js';
-import type { MemoryOp } from '../scheduler/kv/kv-account.js';
-import type { SlotTable } from '../scheduler/kv/slot-table.js';
+import type { MemoryOp, SlotTable } from '../scheduler/kv/slot-table.js';
 import type { KernelChoice } from './kernels.js';
 import type { StepBatch } from './step-batch.js';
 import type { StepClock } from './step-clock.js';

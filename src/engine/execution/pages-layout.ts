@@ -10,8 +10,7 @@ import type { PagedHead, WantedRow } from '../model/paged-head.js';
 import type { States } from '../model/head.js';
 import type { HiddenStore } from '../model/hidden-store.js';
 import { BlockPool } from '../scheduler/kv/block-pool.js';
-import type { MemoryOp } from '../scheduler/kv/kv-account.js';
-import { SlotTable } from '../scheduler/kv/slot-table.js';
+import type { MemoryOp } from '../scheduler/kv/slot-table.js';
 import { type Slot, type ExitUnits, stageAt, type Units, unitsOf } from '../scheduler/kv/units.js';
 import type { KernelChoice } from './kernels.js';
 import type { Layout } from './layout.js';
@@ -95,13 +94,12 @@ class PagedWork {
 }
 
 export class PagesLayout implements Layout {
-  readonly table: SlotTable;
+  readonly table: BlockPool;
   readonly head: PagedHead;
   readonly mostPrefill: number;
   readonly alone: PagedUnitRuns;
   readonly #model: PagedModel;
   readonly #units: Units<ModelUnit>;
-  readonly #blocks: BlockPool;
   /** The work of the last run, whose results lie where they were written. */
   #ran: PagedWork;
   /** All units and keys graphs, by number, in the order in which they run. */
@@ -123,12 +121,7 @@ export class PagesLayout implements Layout {
     this.mostPrefill = model.maxTokens - model.limits.maxRows;
     this.#ran = this.#work();
     const { pages, page, slots } = model.limits;
-    this.#blocks = new BlockPool({ pages, page, pageBytes: page * model.bytesPerPosition }, (except) => {
-      const oldest = this.table.leastRecentlyUsed(except);
-      if (oldest !== null) this.table.drop(oldest);
-      return oldest !== null;
-    });
-    this.table = new SlotTable(slots, this.#units, this.#blocks);
+    this.table = new BlockPool(slots, this.#units, { pages, page, pageBytes: page * model.bytesPerPosition });
     const units = [...this.#units.stages.keys(), ...this.#behind.keys()];
     this.#order = units.sort((a, b) => this.#turn(a) - this.#turn(b) || a - b);
     this.alone = new PagedUnitRuns(model, this.#units, this.#output(this.#units.trunkStages - 1));
@@ -175,8 +168,8 @@ export class PagesLayout implements Layout {
   /** Adds a span with pages for its positions. */
   #add(work: PagedWork, span: Span, frontier: Frontier, reads: boolean): number | null {
     const { slot, end } = span;
-    this.#blocks.reserve(slot, end);
-    return work.add(span, frontier, this.#blocks.blockTableOf(slot), reads);
+    this.table.reserve(slot, end);
+    return work.add(span, frontier, this.table.blockTableOf(slot), reads);
   }
 
   #work(): PagedWork {
@@ -232,7 +225,7 @@ export class PagesLayout implements Layout {
   /** Row of the state that an exit's head reads. */
   #stateRow({ slot, exit, position }: Wanted): WantedRow {
     const unit = exit.block ?? exit.stage;
-    if (this.#output(unit).isPaged) return { unit, row: this.#blocks.rowOf(slot, position) };
+    if (this.#output(unit).isPaged) return { unit, row: this.table.rowOf(slot, position) };
     const part = this.#ran.find(unit, slot);
     if (part === undefined || position < part.past || position >= part.past + part.count)
       throw new RangeError(`position ${position} of slot ${slot.index} is not in the last run`);

@@ -9,9 +9,8 @@ import { DecodeRunner, PrefillRunner } from '../model/stage-runners.js';
 import type { States } from '../model/head.js';
 import { HeadRunner } from '../model/head-runner.js';
 import type { Stage, StagedModel } from '../model/staged-model.js';
-import type { MemoryOp } from '../scheduler/kv/kv-account.js';
-import { type PositionBytes, SlotAccount } from '../scheduler/kv/slot-account.js';
-import { SlotTable } from '../scheduler/kv/slot-table.js';
+import { FixedSlots, type PositionBytes } from '../scheduler/kv/fixed-slots.js';
+import type { MemoryOp } from '../scheduler/kv/slot-table.js';
 import { type ExitUnits, stageAt, type Units, unitsOf } from '../scheduler/kv/units.js';
 import type { KernelChoice } from './kernels.js';
 import type { Layout, UnitRuns } from './layout.js';
@@ -30,7 +29,7 @@ interface Run {
 }
 
 export class SlotsLayout implements Layout {
-  readonly table: SlotTable;
+  readonly table: FixedSlots;
   readonly head: HeadRunner;
   readonly mostPrefill = Infinity;
   readonly #model: StagedModel;
@@ -41,8 +40,7 @@ export class SlotsLayout implements Layout {
   constructor(model: StagedModel) {
     this.#model = model;
     this.#units = unitsOf(model);
-    const account = new SlotAccount(this.#units, positionBytes(model, this.#units));
-    this.table = new SlotTable(model.limits.slots, this.#units, account);
+    this.table = new FixedSlots(model.limits.slots, this.#units, positionBytes(model, this.#units));
     this.head = new HeadRunner(model);
     this.#prefill = new PrefillRunner(model);
     this.#decode = new DecodeRunner(model);

@@ -77,7 +77,7 @@ export class Placement {
       for (const to of gaps) {
         const saved = present - this.#batchMs(rows.with(i, this.#row(sequence, to)));
         if (saved <= most) continue;
-        const gain = saved - this.#table.kv.bytes(from, Infinity) / COPY_BYTES_PER_MS - evictionMs(to, 0);
+        const gain = saved - this.#table.bytes(from) / COPY_BYTES_PER_MS - evictionMs(to, 0);
         if (gain <= most) continue;
         best = { sequence, from, to };
         most = gain;

@@ -56,7 +56,7 @@ export class PlanBuilder {
       rejected,
       ended,
       ...slots.takeChanges(),
-      memory: table.kv.takeOps(),
+      memory: table.takeOps(),
       chunks: chunks.map(chunkPlan),
       rows: rows.map((each): RowPlan => {
         return { id: each.id, slot: slotIndex(each), exit: each.exit, window: planner.landing(each) };
@@ -71,9 +71,9 @@ export class PlanBuilder {
 
   /** Takes the memory that the step will write. */
   #reserve(chunks: readonly ChunkWork[], rows: readonly Sequence[]): void {
-    const { kv } = this.parts.table;
-    for (const { sequence, end } of chunks) if (sequence.slot !== null) kv.reserve(sequence.slot, end);
-    for (const { slot } of rows) if (slot !== null) kv.reserve(slot, slot.tokens.length);
+    const { table } = this.parts;
+    for (const { sequence, end } of chunks) if (sequence.slot !== null) table.reserve(sequence.slot, end);
+    for (const { slot } of rows) if (slot !== null) table.reserve(slot, slot.tokens.length);
   }
 
   /** Drafts for a sequence that decodes alone; null without a draft worth its cost. */

@@ -14,7 +14,7 @@ import { type ChunkLimits, selectChunks, workOf } from './chunks.js';
 import type { ConstraintState } from './constraint-state.js';
 import { type DraftLimits, Drafts } from './drafts/drafts.js';
 import type { SlotTable } from './kv/slot-table.js';
-import { exitOfLayer, type Units } from './kv/units.js';
+import { exitAt, exitOfLayer } from './kv/units.js';
 import { Nets } from './nets.js';
 import { PlanBuilder, PlanRecord } from './plan-builder.js';
 import type { Admission, Planned } from './types.js';
@@ -48,13 +48,12 @@ export class Scheduler {
   readonly #builder: PlanBuilder;
 
   constructor(
-    private readonly units: Units,
     private readonly table: SlotTable,
     readonly options: SchedulerOptions,
   ) {
     const { shape, costs, policy, priors, slowdown } = options;
     this.#planner = new Planner(shape, costs, policy, priors, slowdown);
-    this.slots = new SlotManager(table, options, table.kv.isOrdered ? rowsMs(this.#planner.model) : []);
+    this.slots = new SlotManager(table, options, table.isOrdered ? rowsMs(this.#planner.model) : []);
     this.#drafts = new Drafts(options.drafts);
     const own = { slots: this.slots, planner: this.#planner, drafts: this.#drafts };
     this.#builder = new PlanBuilder({ table, shape, ...own });
@@ -83,7 +82,7 @@ export class Scheduler {
    * @throws RangeError for a layer that is not an exit
    */
   add(request: SequenceRequest, constraint: ConstraintState | null = null): Sequence {
-    const sequence = new Sequence(request, this.units.exits, constraint);
+    const sequence = new Sequence(request, this.table.units.exits, constraint);
     this.#arrivals.add(sequence);
     return sequence;
   }
@@ -205,7 +204,7 @@ export class Scheduler {
   }
 
   #enqueue(sequence: Sequence, admission: Planned, now: number): void {
-    sequence.exit = exitOfLayer(this.units.exits, admission.exit);
+    sequence.exit = exitOfLayer(this.table.units.exits, admission.exit);
     sequence.serviceClass = admission.serviceClass;
     sequence.expectedTokens = admission.expectedTokens;
     sequence.promisedTokens = admission.serviceClass === 'guaranteed' ? admission.guaranteedTokens : null;
@@ -256,7 +255,7 @@ export class Scheduler {
     const ends = rows.map(({ slot, exit }) => ({ slot, exit, end: this.table.at(slot).tokens.length + drafted }));
     for (const { slot: index, exit, end } of [...chunks, ...ends]) {
       const slot = this.table.at(index);
-      for (const unit of this.table.needed(exit)) if (slot.frontier(unit) < end) slot.reach(unit, end);
+      for (const unit of exitAt(this.table.units, exit).needed) if (slot.frontier(unit) < end) slot.reach(unit, end);
     }
   }
 

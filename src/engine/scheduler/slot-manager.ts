@@ -171,11 +171,11 @@ export class SlotManager {
     if (!slot || !match) return 0;
     if (this.#excess(sequence, match) > this.freeBytes && this.running.length > 1) return 0;
     const before = slot.length;
-    const bytes = this.#table.kv.bytes(slot, Infinity);
+    const bytes = this.#table.bytes(slot);
     this.#table.touch(match.slot);
     this.#table.copyPrefix(match.slot, slot, match.length);
     if (sequence.preemptions === 0) sequence.cachedTokens += slot.length - before;
-    const copied = this.#table.kv.bytes(slot, Infinity) - bytes;
+    const copied = this.#table.bytes(slot) - bytes;
     this.#evict();
     return copied;
   }
@@ -195,7 +195,7 @@ export class SlotManager {
       this.waiting.unshift(newest);
     }
     this.#evict();
-    this.#table.kv.giveBack(this.#table.slots, this.limits.kvBytes);
+    this.#table.giveBack(this.limits.kvBytes);
   }
 
   /** Moves a sequence into a gap of the batch, where that pays off. */
@@ -264,11 +264,7 @@ export class SlotManager {
   }
 
   #evictTo(room: number): void {
-    while (this.#table.used('cached') > room) {
-      const oldest = this.#table.leastRecentlyUsed();
-      if (!oldest) return;
-      this.#table.drop(oldest);
-    }
+    while (this.#table.used('cached') > room && this.#table.evict());
   }
 
   #match(sequence: Sequence): PrefixMatch | null {
@@ -276,7 +272,7 @@ export class SlotManager {
     const { tokens, needed, slot, request } = sequence;
     // A slot of another space stays invisible: its match would show a client the text of another one.
     const slots = this.#table.slots.filter(({ space }) => space === request.prefixSpace);
-    return findPrefix(tokens, slots, needed, slot, this.#table.kv.granularity);
+    return findPrefix(tokens, slots, needed, slot, this.#table.granularity);
   }
 
   #lookForLeader(sequence: Sequence, beside: readonly Sequence[] = []): void {
@@ -291,6 +287,6 @@ export class SlotManager {
 
   /** Bytes of a prefix beyond what a sequence's exit needs of it. */
   #excess({ exit }: Sequence, { slot, length }: PrefixMatch): number {
-    return Math.max(0, this.#table.kv.bytes(slot, length) - this.#table.bytesAt(exit, length));
+    return Math.max(0, this.#table.bytes(slot, length) - this.#table.bytesAt(exit, length));
   }
 }

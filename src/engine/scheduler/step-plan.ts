@@ -11,7 +11,7 @@ import type {
   PlannedEvent,
   RejectedEvent,
 } from '../../protocol/index.js';
-import type { MemoryOp } from './kv/kv-account.js';
+import type { MemoryOp } from './kv/slot-table.js';
 import type { LandingWindow } from './types.js';
 
 export interface StepPlan {

@@ -263,10 +263,10 @@ function endedEvent({ sequence, constraint, last }: Answer, { reason, isDryRun }
 }
 
 function schedulerOf(executor: Executor, costs: CostTable, options: CoreOptions): Scheduler {
-  const { model, units, table, mostPrefill } = executor;
+  const { model, table, mostPrefill } = executor;
   const { manifest, limits, bytesPerPosition, gate } = model;
   const { slowdown = 1, speculate } = options;
-  return new Scheduler(units, table, {
+  return new Scheduler(table, {
     ...options,
     shape: depthShape(manifest),
     costs,

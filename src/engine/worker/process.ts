@@ -118,7 +118,7 @@ async function start(options: EngineOptions): Promise<Started> {
       exits: manifest.exits.map(({ layer }) => layer),
       maxLength: limits.capacity,
       slots: options.maxRunning,
-      kvTokens: positions - (positions % executor.table.kv.granularity),
+      kvTokens: positions - (positions % executor.table.granularity),
       kernels: executor.kernels,
       kernelFaults: executor.model.kernelFaults,
       device: device.kind,

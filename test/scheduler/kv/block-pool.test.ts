@@ -1,37 +1,29 @@
 /** Pages that sequences take, share, roll back and lose, without a device. */
 import t from 'tap';
 import { BlockPool } from '../../../src/engine/scheduler/kv/block-pool.js';
-import { Slot, type ExitUnits } from '../../../src/engine/scheduler/kv/units.js';
+import { type Slot, unitsOf } from '../../../src/engine/scheduler/kv/units.js';
 
 const PAGE = 4;
-const exit: ExitUnits = { layer: 2, stage: 1, block: null, norm: 0, dry: null, needed: [0, 1] };
+const units = unitsOf({
+  stages: [0, 1].map((boundary) => ({ entry: { layers: 1, boundary } })),
+  exits: [{ entry: { layer: 2, stage: 1, norm: 0 }, block: null }],
+});
+const tokens = (length: number): number[] => Array.from({ length }, () => 7);
 
-interface World {
-  readonly pool: BlockPool;
-  /** A slot whose units have these frontiers. */
-  readonly slot: (...frontiers: number[]) => Slot;
-  readonly evicted: Slot[];
-}
-
-function world(pages: number, evictable: (pool: BlockPool) => Slot | null = () => null): World {
-  const evicted: Slot[] = [];
-  const pool: BlockPool = new BlockPool({ pages, page: PAGE, pageBytes: 10 }, () => {
-    const victim = evictable(pool);
-    if (victim === null || evicted.includes(victim)) return false;
-    evicted.push(victim);
-    pool.release(victim);
-    return true;
-  });
+/** A pool, and a live slot of it whose units have these frontiers. */
+function world(pages: number) {
+  const pool = new BlockPool(9, units, { pages, page: PAGE, pageBytes: 10 });
   let index = 0;
   const slot = (...frontiers: number[]): Slot => {
-    const made = new Slot(index++, 2);
+    const made = pool.at(index++);
+    made.live = true;
     pool.reserve(made, Math.max(...frontiers));
     frontiers.forEach((end, unit) => {
       made.reach(unit, end);
     });
     return made;
   };
-  return { pool, slot, evicted };
+  return { pool, slot };
 }
 
 void t.test('a sequence takes whole pages, and gives them back', (t) => {
@@ -40,9 +32,9 @@ void t.test('a sequence takes whole pages, and gives them back', (t) => {
   t.equal(pool.blockTableOf(a).length, 2);
   t.equal(pool.bytes(a, 4), 10);
   t.equal(pool.bytes(a, 100), 20, 'no more than it has');
-  t.equal(pool.bytesAt(exit, 9), 30);
+  t.equal(pool.bytesAt(0, 9), 30);
   t.throws(() => slot(8, 8), /no page is free for 8 positions/);
-  pool.release(a);
+  pool.drop(a);
   t.equal(pool.held([a]), 0);
   t.same([...a.frontiers], [0, 0]);
   t.equal(new Set(pool.blockTableOf(slot(8, 8))).size, 2);
@@ -66,20 +58,20 @@ void t.test('a position has a row of the page that holds it', (t) => {
 void t.test('full pages are shared and counted once, each unit as far as it came', (t) => {
   const { pool, slot } = world(8);
   const [a, b] = [slot(11, 6), slot(0, 0)];
-  pool.share(a, b, 11);
+  pool.copyPrefix(a, b, 11);
   t.same(pool.blockTableOf(b), pool.blockTableOf(a).slice(0, 2));
   t.same([...b.frontiers], [8, 6]);
   t.equal(pool.held([a, b]), 30);
   t.equal(
     pool.demand([
-      { slot: a, exit, length: 12 },
-      { slot: b, exit, length: 13 },
+      { slot: a, exit: 0, tokens: tokens(11) },
+      { slot: b, exit: 0, tokens: tokens(12) },
     ]),
     50,
     'two more for b',
   );
-  t.equal(pool.demand([{ slot: null, exit, length: 5 }]), 20);
-  pool.release(a);
+  t.equal(pool.demand([{ slot: null, exit: 0, tokens: tokens(4) }]), 20);
+  pool.drop(a);
   t.equal(pool.held([b]), 20, 'the pages of b stay');
   t.end();
 });
@@ -88,15 +80,15 @@ void t.test('a slot with progress keeps its full pages', (t) => {
   const { pool, slot } = world(9);
   const [a, b] = [slot(12, 12), slot(6, 2)];
   const [own] = pool.blockTableOf(b);
-  pool.share(a, b, 12);
+  pool.copyPrefix(a, b, 12);
   t.same(pool.blockTableOf(b), [own, ...pool.blockTableOf(a).slice(1)]);
   t.same([...b.frontiers], [12, 2], 'the second unit lacks positions of its own page');
   const before = [...pool.blockTableOf(b)];
   const other = slot(7, 7);
-  pool.share(other, b, 7);
+  pool.copyPrefix(other, b, 7);
   t.same(pool.blockTableOf(b), before, 'nothing is gained');
   const c = slot(6, 6);
-  pool.share(other, c, 7);
+  pool.copyPrefix(other, c, 7);
   t.equal(pool.blockTableOf(c).length, 2, 'nor is its last page lost');
   t.end();
 });
@@ -104,15 +96,15 @@ void t.test('a slot with progress keeps its full pages', (t) => {
 void t.test('a slot rolls back inside its own page, and to the start of a shared one', (t) => {
   const { pool, slot } = world(9);
   const a = slot(11, 11);
-  pool.rewind(a, 6);
+  pool.truncate(a, 6);
   t.equal(a.length, 6);
   t.equal(pool.blockTableOf(a).length, 2);
   const b = slot(0, 0);
   pool.reserve(a, 11);
   a.reach(0, 11);
   a.reach(1, 11);
-  pool.share(a, b, 8);
-  pool.rewind(a, 6);
+  pool.copyPrefix(a, b, 8);
+  pool.truncate(a, 6);
   t.same([...a.frontiers], [4, 4]);
   t.equal(pool.blockTableOf(b).length, 2);
   pool.reserve(a, 8);
@@ -121,11 +113,11 @@ void t.test('a slot rolls back inside its own page, and to the start of a shared
 });
 
 void t.test('stored prefixes are evicted for pages', (t) => {
-  let stored: Slot | null = null;
-  const { pool, slot, evicted } = world(3, () => stored);
-  stored = slot(8, 8);
+  const { pool, slot } = world(3);
+  const stored = slot(8, 8);
+  stored.live = false;
   const a = slot(9, 9);
-  t.same(evicted, [stored]);
+  t.same([...stored.frontiers], [0, 0]);
   t.equal(pool.blockTableOf(a).length, 3);
   t.end();
 });

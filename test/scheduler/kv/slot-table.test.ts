@@ -33,7 +33,7 @@ function rowsOf(index: number): [bigint, number][] {
 
 /** The executor follows the account, as it does before each step. */
 function settle(): void {
-  executor.apply(table.kv.takeOps());
+  executor.apply(table.takeOps());
 }
 
 /** Writes a slot's first positions in every unit. */
@@ -75,11 +75,11 @@ void t.test('a slot keeps its pages until the slots exceed their memory', (t) =>
   for (const length of [1607, 1200, 803, 90, 1]) {
     write(longest, length, 1);
     write(other, short, 2);
-    const bytes = table.kv.bytes(longest, length) + table.kv.bytes(other, short);
+    const bytes = table.bytes(longest, length) + table.bytes(other, short);
     table.drop(longest);
-    table.kv.giveBack(table.slots, bytes);
+    table.giveBack(bytes);
     t.ok(committed(longest.index) >= length, `${length} positions`);
-    table.kv.giveBack(table.slots, bytes - 1);
+    table.giveBack(bytes - 1);
     t.equal(committed(longest.index), 0, 'none is left at any page boundary');
     t.ok(holds(other, 2));
   }
@@ -96,7 +96,7 @@ void t.test('positions that a batch writes behind a stored prefix are given back
   decoding.tokens.push(4);
   decodeRows(executor, [{ slot: decoding, exit: executor.exit(units.deepest) }]);
   table.drop(stored);
-  table.kv.giveBack(table.slots, 0);
+  table.giveBack(0);
   t.equal(committed(stored.index), 0);
   t.end();
 });
@@ -106,7 +106,7 @@ void t.test('a slot gives back the positions behind its contents', (t) => {
   write(slot, long, 1);
   table.truncate(slot, 1000);
   t.ok(close(committed(slot.index), long));
-  table.kv.giveBack(table.slots, 0);
+  table.giveBack(0);
   const held = committed(slot.index);
   t.ok(close(held, 1000), `${held} positions of 1000`);
   t.ok(holds(slot, 1));

@@ -1,39 +1,62 @@
 /**
- * All slots of the KV cache: which are live, which are stored prefixes, and what they hold.
+ * All slots of the KV cache: which are live, which are stored prefixes, and what they hold. It counts their memory and
+ * moves frontiers. The bytes themselves are the executor's, which follows `MemoryOp`.
  *
- * Must not know: bytes (KvAccount counts them), requests, scheduling policy.
+ * The CPU has slots of equal size (fixed-slots.ts), a GPU has pages (block-pool.ts).
+ *
+ * Must not know: requests, scheduling policy.
  */
 import type { ExitIndex } from '../../../protocol/index.js';
-import { exitAt, type ExitUnits, type Units, Slot } from './units.js';
-import type { KvAccount } from './kv-account.js';
+import { exitAt, type Units, Slot } from './units.js';
 
 /** A live sequence, as far as its memory goes. */
-interface Live {
+export interface Live {
+  /** Null for a sequence without a slot. */
   readonly slot: Slot | null;
   readonly exit: ExitIndex;
   readonly tokens: readonly number[];
 }
 
-export class SlotTable {
-  readonly #slots: Slot[];
-  readonly #units: Units;
-  /** The account of the slots' memory. */
-  readonly kv: KvAccount;
+export abstract class SlotTable {
+  readonly slots: readonly Slot[];
+  /** Positions that slots share together: a shared prefix has a multiple of them. */
+  abstract readonly granularity: number;
+  /** Whether a batch runs a range of slots; otherwise its rows may lie anywhere. */
+  abstract readonly isOrdered: boolean;
   #clock = 0;
 
   /** @param slots number of sequences with a cache at the same time */
-  constructor(slots: number, units: Units, kv: KvAccount) {
-    this.#units = units;
-    this.kv = kv;
-    this.#slots = Array.from({ length: slots }, (_, index) => new Slot(index, units.stages.length));
+  constructor(
+    slots: number,
+    readonly units: Units,
+  ) {
+    this.slots = Array.from({ length: slots }, (_, index) => new Slot(index, units.stages.length));
   }
 
-  get slots(): readonly Slot[] {
-    return this.#slots;
-  }
+  /** Bytes of the first `length` positions of a slot. */
+  abstract bytes(slot: Slot, length?: number): number;
+  /** Bytes of a sequence of `length` positions at an exit. */
+  abstract bytesAt(exit: ExitIndex, length: number): number;
+  /** Bytes of these slots together; what they share counts once. */
+  abstract held(slots: readonly Slot[]): number;
+  /** Bytes that live sequences need up to their next position, with their whole prompts. */
+  abstract demand(live: readonly Live[]): number;
+  /**
+   * Gives another slot the caches and hidden states of the first `length` positions, as far as slots share them. The
+   * target may hold some of the same tokens; they stay.
+   */
+  abstract copyPrefix(from: Slot, to: Slot, length: number): void;
+  /** Rolls a slot back to at most `length` positions; it may lose some more that others share. */
+  abstract truncate(slot: Slot, length: number): void;
+  /** Takes memory for the positions that a step will write. @throws RangeError where live sequences hold all of it */
+  abstract reserve(slot: Slot, length: number): void;
+  /** Returns memory that slots do not need to the system, until they have at most so many bytes of it. */
+  abstract giveBack(most: number): void;
+  /** The operations since the last call. */
+  abstract takeOps(): MemoryOp[];
 
   at(index: number): Slot {
-    const slot = this.#slots[index];
+    const slot = this.slots[index];
     if (!slot) throw new RangeError(`slot ${index} does not exist`);
     return slot;
   }
@@ -43,67 +66,59 @@ export class SlotTable {
     slot.lastUsed = ++this.#clock;
   }
 
-  /** Bytes of a sequence of `length` positions at an exit. */
-  bytesAt(exit: ExitIndex, length: number): number {
-    return this.kv.bytesAt(this.#exit(exit), length);
-  }
-
-  /** Bytes that live sequences need up to their next position, with their whole prompts. */
-  demand(live: readonly Live[]): number {
-    return this.kv.demand(
-      live.map(({ slot, exit, tokens }) => ({ slot, exit: this.#exit(exit), length: tokens.length + 1 })),
-    );
-  }
-
   /** Last trunk stage of an exit. */
   stageOf(exit: ExitIndex): number {
-    return this.#exit(exit).stage;
-  }
-
-  /** Units that an exit needs. */
-  needed(exit: ExitIndex): readonly number[] {
-    return this.#exit(exit).needed;
+    return exitAt(this.units, exit).stage;
   }
 
   /** Bytes of live slots, or those that stored prefixes alone hold. */
   used(which: 'live' | 'cached'): number {
-    const live = this.kv.held(this.#slots.filter((slot) => slot.live));
-    return which === 'live' ? live : this.kv.held(this.#slots) - live;
+    const live = this.held(this.slots.filter((slot) => slot.live));
+    return which === 'live' ? live : this.held(this.slots) - live;
   }
 
   /** Empties a slot. */
   drop(slot: Slot): void {
-    this.kv.release(slot);
+    this.truncate(slot, 0);
     slot.tokens = [];
     slot.space = undefined;
     slot.live = false;
   }
 
-  /** The least recently used reusable prefix, or null. */
-  leastRecentlyUsed(except?: Slot): Slot | null {
-    let oldest: Slot | null = null;
-    for (const slot of this.#slots) {
-      if (slot === except || slot.live || slot.length === 0) continue;
-      if (oldest === null || slot.lastUsed < oldest.lastUsed) oldest = slot;
-    }
-    return oldest;
+  /** Drops the least recently used stored prefix. @returns false where none is left */
+  evict(except?: Slot): boolean {
+    const stored = this.slots.filter((slot) => slot !== except && !slot.live && slot.length > 0);
+    const [first, ...others] = stored;
+    if (first === undefined) return false;
+    this.drop(others.reduce((oldest, slot) => (slot.lastUsed < oldest.lastUsed ? slot : oldest), first));
+    return true;
   }
+}
 
-  /**
-   * Gives another slot the caches and hidden states of the first `length` positions, as far as slots share them. The
-   * target may hold some of the same tokens; they stay.
-   */
-  copyPrefix(from: Slot, to: Slot, length: number): void {
-    this.kv.share(from, to, length);
-    if (length > to.tokens.length) to.tokens = from.tokens.slice(0, length);
-  }
+/** An operation on the memory of slots. The table has counted it already; a step runs behind it. */
+export type MemoryOp = CopyOp | ReleaseOp;
 
-  /** Rolls a slot back to at most `length` positions. */
-  truncate(slot: Slot, length: number): void {
-    this.kv.rewind(slot, length);
-  }
+/** A run of positions [start, end) of one KV cache, or of one boundary's hidden states. */
+export interface PositionRun {
+  /** Index of a unit or of a boundary. */
+  readonly of: number;
+  readonly start: number;
+  readonly end: number;
+}
 
-  #exit(exit: ExitIndex): ExitUnits {
-    return exitAt(this.#units, exit);
-  }
+/** Copies positions from a slot to another one. */
+export interface CopyOp {
+  readonly op: 'copy';
+  readonly from: number;
+  readonly to: number;
+  readonly units: readonly PositionRun[];
+  readonly boundaries: readonly PositionRun[];
+}
+
+/** Returns the memory of a slot to the system. */
+export interface ReleaseOp {
+  readonly op: 'release';
+  readonly slot: number;
+  /** Positions that stay, by unit. */
+  readonly kept: readonly number[];
 }

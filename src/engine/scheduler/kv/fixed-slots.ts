@@ -1,9 +1,10 @@
 /**
- * The account of slots of equal size: each unit has a KV cache with a range for every slot, and each kept boundary a
- * store of hidden states. The system commits pages on their first write, and they stay with their slot.
+ * Slots of equal size: each unit has a KV cache with a range for every slot, and each kept boundary a store of hidden
+ * states. The system commits pages on their first write, and they stay with their slot.
  */
-import type { Claim, KvAccount, MemoryOp, PositionRun } from './kv-account.js';
-import type { Slot, ExitUnits, Units } from './units.js';
+import type { ExitIndex } from '../../../protocol/index.js';
+import { type Live, type MemoryOp, type PositionRun, SlotTable } from './slot-table.js';
+import { exitAt, type Slot, type Units } from './units.js';
 
 /** Bytes of a position of one sequence. */
 export interface PositionBytes {
@@ -13,16 +14,17 @@ export interface PositionBytes {
   readonly boundaries: readonly number[];
 }
 
-export class SlotAccount implements KvAccount {
+export class FixedSlots extends SlotTable {
   readonly granularity = 1;
   readonly isOrdered = true;
-  readonly #units: Pick<Units, 'trunkStages' | 'feedsBlock'>;
-  readonly #sizes: PositionBytes;
   #ops: MemoryOp[] = [];
 
-  constructor(units: Pick<Units, 'trunkStages' | 'feedsBlock'>, sizes: PositionBytes) {
-    this.#units = units;
-    this.#sizes = sizes;
+  constructor(
+    slots: number,
+    units: Units,
+    private readonly sizes: PositionBytes,
+  ) {
+    super(slots, units);
   }
 
   takeOps(): MemoryOp[] {
@@ -31,13 +33,14 @@ export class SlotAccount implements KvAccount {
     return taken;
   }
 
-  bytes(slot: Slot, length: number): number {
+  bytes(slot: Slot, length = Infinity): number {
     return this.#bytesOf(slot.frontiers, length);
   }
 
-  bytesAt({ needed, stage }: ExitUnits, length: number): number {
-    const { trunkStages, feedsBlock } = this.#units;
-    const { units, boundaries } = this.#sizes;
+  bytesAt(exit: ExitIndex, length: number): number {
+    const { needed, stage } = exitAt(this.units, exit);
+    const { trunkStages, feedsBlock } = this.units;
+    const { units, boundaries } = this.sizes;
     let bytes = 0;
     for (const unit of needed) {
       bytes += units[unit] ?? 0;
@@ -47,18 +50,17 @@ export class SlotAccount implements KvAccount {
   }
 
   held(slots: readonly Slot[]): number {
-    return slots.reduce((sum, slot) => sum + this.bytes(slot, Infinity), 0);
+    return slots.reduce((sum, slot) => sum + this.bytes(slot), 0);
   }
 
-  demand(claims: readonly Claim[]): number {
-    return claims.reduce((sum, { slot, exit, length }) => {
-      const ahead = this.bytesAt(exit, length);
-      return sum + (slot ? Math.max(ahead, this.bytes(slot, Infinity)) : ahead);
+  demand(live: readonly Live[]): number {
+    return live.reduce((sum, { slot, exit, tokens }) => {
+      return sum + Math.max(this.bytesAt(exit, tokens.length + 1), slot ? this.bytes(slot) : 0);
     }, 0);
   }
 
-  share(from: Slot, to: Slot, length: number): void {
-    const { trunkStages, feedsBlock } = this.#units;
+  copyPrefix(from: Slot, to: Slot, length: number): void {
+    const { trunkStages, feedsBlock } = this.units;
     const before = [...to.frontiers];
     const units: PositionRun[] = [];
     for (let unit = 0; unit < to.frontiers.length; unit++) {
@@ -73,25 +75,21 @@ export class SlotAccount implements KvAccount {
       const stored = before[of - 1] ?? 0;
       const start = feedsBlock[of] || of >= trunkStages ? stored : Math.max(stored, to.frontier(of));
       const end = to.frontier(of - 1);
-      if ((this.#sizes.boundaries[of] ?? 0) > 0 && end > start) boundaries.push({ of, start, end });
+      if ((this.sizes.boundaries[of] ?? 0) > 0 && end > start) boundaries.push({ of, start, end });
     }
     if (units.length > 0) this.#ops.push({ op: 'copy', from: from.index, to: to.index, units, boundaries });
   }
 
-  rewind(slot: Slot, length: number): void {
+  truncate(slot: Slot, length: number): void {
     slot.truncate(length);
   }
 
-  release(slot: Slot): void {
-    slot.frontiers.fill(0);
-  }
-
   /** Slots that wrote most beyond what they hold come first. */
-  giveBack(slots: readonly Slot[], most: number): void {
-    let written = slots.reduce((sum, slot) => sum + this.#bytesOf(slot.written), 0);
+  giveBack(most: number): void {
+    let written = this.slots.reduce((sum, slot) => sum + this.#bytesOf(slot.written), 0);
     if (written <= most) return;
-    const spare = (slot: Slot): number => this.#bytesOf(slot.written) - this.#bytesOf(slot.frontiers);
-    for (const slot of slots.toSorted((a, b) => spare(b) - spare(a))) {
+    const spare = (slot: Slot): number => this.#bytesOf(slot.written) - this.bytes(slot);
+    for (const slot of this.slots.toSorted((a, b) => spare(b) - spare(a))) {
       if (written <= most || spare(slot) === 0) return;
       written -= spare(slot);
       this.#ops.push({ op: 'release', slot: slot.index, kept: [...slot.frontiers] });
@@ -108,8 +106,8 @@ export class SlotAccount implements KvAccount {
    * @param most positions of a unit that count
    */
   #bytesOf(positions: Int32Array, most = Infinity): number {
-    const { trunkStages, feedsBlock } = this.#units;
-    const { units, boundaries } = this.#sizes;
+    const { trunkStages, feedsBlock } = this.units;
+    const { units, boundaries } = this.sizes;
     let bytes = 0;
     for (let unit = 0; unit < positions.length; unit += 1) {
       const count = Math.min(most, positions[unit] ?? 0);
