@@ -6,10 +6,10 @@ import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { inFlightAt, metric, serve } from '../deploy/helper.js';
 import { until } from '../support/until.js';
 
-export const modelDir = process.env.SORTIE_TEST_MODEL ?? join(packageRoot, 'models', 'smollm2-135m-sorted');
+const modelDir = process.env.SORTIE_TEST_MODEL ?? join(packageRoot, 'models', 'smollm2-135m-sorted');
 const manifest = loadManifest(modelDir);
 export const modelName = manifest.name;
-export const exits = manifest.exits.map(({ layer }) => layer);
+const exits = manifest.exits.map(({ layer }) => layer);
 export const shallowest = exits[0] ?? 0;
 export const deepest = exits.at(-1) ?? 0;
 

@@ -116,51 +116,32 @@ async function streamed(t: Test, body: object): Promise<{ answer: Resource; type
 }
 
 const alice = { ...user('Hello Alice! Nice to meet you. How can I help you today?'), role: 'assistant' };
-for (const [name, input] of [
-  ['basic text response', [user('Say hello in exactly 3 words.')]],
-  [
-    'system prompt',
-    [{ ...user('You are a pirate. Always respond in pirate speak.'), role: 'system' }, user('Say hello.')],
-  ],
-  ['multi-turn conversation', [user('My name is Alice.'), alice, user('What is my name?')]],
-] as const)
-  void t.test(name, async (t) => {
-    t.equal((await whole(t, { input })).status, 'completed');
-  });
 
-void t.test('streaming response', async (t) => {
+void t.test('a whole response fits its schema, and is completed', async (t) => {
+  for (const input of [
+    [{ ...user('You are a pirate. Always respond in pirate speak.'), role: 'system' }, user('Say hello.')],
+    [user('My name is Alice.'), alice, user('What is my name?')],
+  ])
+    t.equal((await whole(t, { input })).status, 'completed');
+});
+
+void t.test('the events of a stream fit their schemas', async (t) => {
   const { answer } = await streamed(t, { input: [user('Count from 1 to 5.')] });
   check(t, resource, answer, 'the resource');
   t.equal(answer.status, 'completed');
 });
 
-/** The suite leaves the choice to the model. The embedded one is too small to call a tool of its own accord. */
-const asksTool = {
-  tool_choice: 'required',
-  input: [user("What's the weather like in San Francisco?")],
-  tools: [
-    {
-      type: 'function',
-      name: 'get_weather',
-      description: 'Get the current weather for a location',
-      parameters: {
-        type: 'object',
-        properties: { location: { type: 'string', description: 'The city and state, e.g. San Francisco, CA' } },
-        required: ['location'],
-      },
-    },
-  ],
-};
-
-void t.test('tool calling', async (t) => {
-  const { output } = await whole(t, asksTool);
-  t.match(output, [{ type: 'function_call' }]);
-});
-
-void t.test('tool calling, streamed', async (t) => {
-  const { types } = await streamed(t, asksTool);
-  for (const type of ['output_item.added function_call', 'output_item.done function_call']) {
+void t.test('so do a call, and its events', async (t) => {
+  // The suite leaves the choice to the model. The embedded one is too small to call a tool of its own accord.
+  const parameters = { type: 'object', properties: { location: { type: 'string' } }, required: ['location'] };
+  const asked = {
+    tool_choice: 'required',
+    input: [user("What's the weather like in San Francisco?")],
+    tools: [{ type: 'function', name: 'get_weather', description: 'Get the current weather', parameters }],
+  };
+  t.match((await whole(t, asked)).output, [{ type: 'function_call' }]);
+  const { types } = await streamed(t, asked);
+  for (const type of ['output_item.added function_call', 'output_item.done function_call'])
     t.ok(types.includes(`response.${type}`), type);
-  }
   for (const type of ['delta', 'done']) t.ok(types.includes(`response.function_call_arguments.${type}`), type);
 });

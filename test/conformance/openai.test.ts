@@ -1,4 +1,5 @@
-/** The unmodified official client against the real server, and against a scripted engine for rare errors. */
+/** Unmodified clients of chats and completions against the real server, and against a scripted engine for rare errors. */
+import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import OpenAI, {
   APIError,
   APIUserAbortError,
@@ -10,7 +11,7 @@ import OpenAI, {
 import t from 'tap';
 import { build, says } from '../fakes/server.js';
 import { aborted, apiKey, connect, deepest, ENDLESS, modelName, shallowest, thrown } from './helper.js';
-import { COLOR, colors, weather, weatherArguments } from './ai.js';
+import { bothWays, callsTool, COLOR, colors, followsSchema, weather, weatherArguments } from './ai.js';
 
 const server = await connect(t);
 const client = new OpenAI({ baseURL: server.baseURL, apiKey, maxRetries: 0 });
@@ -116,4 +117,12 @@ void t.test('an error mid-stream ends the iteration with that error', async (t) 
   const error = await thrown(other.chat.completions.stream(fake).finalMessage());
   t.type(error, APIError);
   t.match(error, { code: 'engine_lost' });
+});
+
+void t.test('AI SDK: whole and streamed text, an output with a schema, a tool with its result', async (t) => {
+  const options = { name: 'sortie', baseURL: server.baseURL, apiKey, includeUsage: true };
+  const sortie = createOpenAICompatible({ ...options, supportsStructuredOutputs: true });
+  for (const model of [sortie(modelName), sortie.completionModel(modelName)]) await bothWays(t, model);
+  await followsSchema(t, sortie(modelName));
+  await callsTool(t, sortie(modelName));
 });

@@ -5,7 +5,7 @@ import { openBrowser, type Page } from '../fakes/browser.js';
 import { ChatTemplate } from '../../src/gateway/text/chat-template.js';
 import { build, chatTemplate, says, tokenizer, type Overrides } from '../fakes/server.js';
 import type { FakeEngine } from '../fakes/engine.js';
-import { answers, scriptedUpstream, upstream } from '../fakes/upstream.js';
+import { answers, begin, say, scriptedUpstream, upstream, type UpstreamScript } from '../fakes/upstream.js';
 
 const view = (name: string, run: (t: Test) => Promise<void>): void =>
   void t.test(name, { skip: missing('chromium') }, run);
@@ -55,6 +55,7 @@ async function compare(page: Page): Promise<void> {
 view('Compare answers one prompt at every exit in turn, each at its own speed', async (t) => {
   const { page } = await open(t, says(answer, { pace: 5 }));
   await loaded(page);
+  t.equal(await page.evaluate("document.getElementById('tab-net').hidden"), true, 'without an upstream');
   await compare(page);
   const texts = await page.evaluate<string[]>(
     "[...document.querySelectorAll('.column-text')].map((e) => e.textContent)",
@@ -280,3 +281,52 @@ interface AxNode {
 }
 
 const CONTROLS = new Set(['button', 'textbox', 'slider', 'combobox', 'spinbutton', 'checkbox', 'tab', 'link']);
+
+// The net view, with a scripted upstream.
+
+async function openNet(t: Test, script: UpstreamScript) {
+  const there = await scriptedUpstream(t, script);
+  const { page } = await open(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }] }, '#/net');
+  await page.until("document.getElementById('tab-net').hidden === false");
+  return { there, page };
+}
+
+const sides = (page: Page, part: string): Promise<string[]> =>
+  page.evaluate(`[...document.querySelectorAll('#net-sides ${part}')].map((e) => e.textContent)`);
+
+async function askBoth(page: Page, fault = ''): Promise<void> {
+  await page.evaluate(`document.getElementById('net-fault').value = '${fault}'`);
+  await page.evaluate("document.getElementById('net-budget').value = 57");
+  await page.evaluate("document.getElementById('net-send').click()");
+  await page.until("!document.getElementById('net-stop').hidden");
+  await page.until("document.getElementById('net-stop').hidden");
+}
+
+view('both clients get the answer of an upstream without faults', async (t) => {
+  const { there, page } = await openNet(t, answers('Water is wet.'));
+  await askBoth(page);
+  t.same(await sides(page, '.column-text'), ['Water is wet.', 'Water is wet.']);
+  t.ok((await sides(page, '.column-note.met')).length === 2);
+  t.match(await sides(page, '.facts'), [/^$/, /none, off.*the upstream, whole/]);
+  t.same(
+    there.exchanges.map(({ body }) => 'fault' in body),
+    [false, false],
+  );
+  t.same(page.complaints, []);
+});
+
+view('a stalled upstream: the plain client has no end, the other one an end in time', async (t) => {
+  const { there, page } = await openNet(t, async (exchange) => {
+    begin(exchange);
+    await say(exchange, 'Water is wet. ');
+  });
+  await askBoth(page, 'stall');
+  t.same(
+    there.exchanges.map(({ body }) => body.fault),
+    ['stall', 'stall'],
+  );
+  const [plain, netted] = await sides(page, '.column-note');
+  t.equal(plain, 'It gave up: no end by the deadline.');
+  t.match(netted, /^An answer with an end, (within 2 s|late)$/, 'late where the machine is busy');
+  t.match((await sides(page, '.facts'))[1], /the upstream, (landed|late).*the deadline/);
+});
