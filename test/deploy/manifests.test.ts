@@ -2,14 +2,16 @@
  * Cluster files against each other, and HTTPRoute against the schema of Gateway API 1.0 from npm. deploy/validate.py checks
  * Kubernetes' own kinds, KEDA, KServe and compose.
  */
+import { spawnSync } from 'node:child_process';
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { HTTPRoute } from '@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/HTTPRoute';
 import t from 'tap';
 import { parseAllDocuments } from 'yaml';
-import { packageRoot, resolveOptions } from '../../src/cli/options/config.js';
+import { environmentName, packageRoot, resolveOptions, SERVE_OPTIONS } from '../../src/cli/options/config.js';
 import { createSeries } from '../../src/gateway/telemetry/series.js';
 import { build } from '../fakes/server.js';
+import { missing } from './helper.js';
 
 interface Resource {
   readonly kind: string;
@@ -182,5 +184,35 @@ void t.test('every alert is in the table of docs/runbook.md', (t) => {
   const alerts = [...readFileSync(join(deploy, 'prometheus', 'alerts.yml'), 'utf8').matchAll(/alert: (\w+)/g)];
   for (const [, name = ''] of alerts) t.match(docs, new RegExp(`^\\|[^|]*\\b${name}\\b`, 'm'), name);
   t.ok(alerts.length > 5);
+  t.end();
+});
+
+// The systemd unit against the server that it starts.
+
+const unit = join(packageRoot, 'deploy', 'systemd', 'sortie.service');
+const unitLines = readFileSync(unit, 'utf8').split('\n');
+
+/** All values of a setting, joined as systemd joins them. */
+const valueOf = (name: string): string =>
+  unitLines.flatMap((line) => (line.startsWith(`${name}=`) ? [line.slice(name.length + 1)] : [])).join(' ');
+
+void t.test('systemd accepts the unit', { skip: missing('systemd-analyze') }, (t) => {
+  t.match(spawnSync('systemd-analyze', ['verify', unit], { encoding: 'utf8' }), { status: 0, stderr: '' });
+  t.end();
+});
+
+void t.test('the stop time covers the drain, and the signal is the one that drains', (t) => {
+  t.ok(Number(valueOf('TimeoutStopSec')) > SERVE_OPTIONS.drainTimeout.default);
+  t.equal(valueOf('KillSignal'), 'SIGTERM');
+  t.end();
+});
+
+void t.test('flags and variables are those of the server', (t) => {
+  const flags = [...valueOf('ExecStart').matchAll(/--([a-z-]+)/g)].map(([, flag = '']) => flag);
+  const variables = [...valueOf('Environment').matchAll(/SORTIE_\w+/g)].map(([name]) => name);
+  const options: string[] = Object.values(SERVE_OPTIONS).map(({ flag }) => flag);
+  t.same([flags, variables], [['config'], ['SORTIE_CACHE_DIR']]);
+  for (const flag of flags) t.ok(options.includes(flag), flag);
+  for (const name of variables) t.ok(options.map(environmentName).includes(name), name);
   t.end();
 });

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { collect } from '../fakes/collector.js';
 import {
   engineBelow,
@@ -30,35 +30,6 @@ void t.test('the engine exits when its gateway is killed', async (t) => {
   await until('the engine ends', () => !isAlive(engine));
 });
 
-interface Listening {
-  readonly host: string;
-  readonly reason: string;
-  readonly msg: string;
-}
-
-/** Starts a server on a free port, without --host. @returns its first line that names an address */
-async function listening(t: Test, ...args: readonly string[]): Promise<Listening> {
-  const serving = ['serve', '--port', '0', '--threads', '1', '--model', model];
-  const server = start(t, process.execPath, [main, ...serving, ...args]);
-  const text = printed(server);
-  const lines = (): string[] =>
-    text()
-      .split('\n')
-      .filter((line) => line.includes('istening'));
-  await until('ready', () => text().includes('engine ready'));
-  t.equal(lines().length, 1, 'one line says that the server listens');
-  return JSON.parse(lines()[0] ?? '') as Listening;
-}
-
-void t.test('without keys the server listens on this machine only, with keys on every address', async (t) => {
-  const open = await listening(t);
-  t.match(open, { host: '127.0.0.1', reason: /^this machine only, because requests need no API key/ });
-  t.match(open.msg, /^listening on http:\/\/localhost:\d+, the model loads$/);
-  const keyed = await listening(t, '--api-key', 'sesame');
-  t.match(keyed, { host: '0.0.0.0', reason: 'every address, because requests need an API key' });
-  t.match(await listening(t, '--host', '127.0.0.1'), { host: '127.0.0.1', reason: 'by --host' });
-});
-
 void t.test('a readable log has short lines, then the addresses and a request to paste', async (t) => {
   const args = ['serve', '--port', '0', '--threads', '1', '--model', model];
   // `script` of bsdutils gives the server a terminal.
@@ -67,7 +38,7 @@ void t.test('a readable log has short lines, then the addresses and a request to
   const all = printed(server);
   await until('ready', () => all().includes('Ctrl+C'));
   const text = all().replaceAll('\r', '');
-  t.match(text, /^\[\d\d:\d\d:\d\d\] INFO: listening on http:\/\/localhost:\d+, the model loads /m);
+  t.match(text, /^\[\d\d:\d\d:\d\d\] INFO: listening on http:\/\/localhost:\d+, the model loads .*"host":"127.0.0.1"/m);
   t.match(text, /INFO: engine ready \{"device":"cpu",/);
   t.notMatch(text, /\.\d{3}/, 'no long fractions');
   const url = /Sortie is ready at (\S+)/.exec(text)?.[1] ?? '';
@@ -117,12 +88,9 @@ void t.test('queued spans are sent on SIGTERM, as protobuf by default and as JSO
   }
 });
 
-for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-  void t.test(`npm start: ${signal} reaches the server, which exits with code 0`, async (t) => {
-    const args = ['start', '--silent', '--', '--port', '0', '--host', '127.0.0.1', '--threads', '1', '--model', model];
-    const npm = start(t, 'npm', args);
-    const url = await readyUrl(npm);
-    t.equal(await stopped(npm, signal), 0);
-    await t.rejects(fetch(`${url}/health`), 'the port is closed');
-  });
-}
+void t.test('npm start: a signal reaches the server, which exits with code 0', async (t) => {
+  const args = ['start', '--silent', '--', '--port', '0', '--host', '127.0.0.1', '--threads', '1', '--model', model];
+  const npm = start(t, 'npm', args);
+  await readyUrl(npm);
+  t.equal(await stopped(npm, 'SIGINT'), 0);
+});
