@@ -21,6 +21,7 @@ import { createSeries } from '../../src/gateway/telemetry/series.js';
 import { type NetOptions, UpstreamGateway } from '../../src/gateway/upstream/gateway.js';
 import type { Upstream, UpstreamModel } from '../../src/gateway/upstream/upstream.js';
 import type { SequenceRequest } from '../../src/protocol/index.js';
+import { post as postJson } from '../support/post.js';
 import { until } from '../support/until.js';
 import { FakeEngine, type Script } from './engine.js';
 
@@ -150,7 +151,7 @@ export interface TestServer {
   /** The address of the operations port; equal to `url` without one. */
   readonly opsUrl: string;
   readonly port: number;
-  post(path: string, body: unknown, headers?: Record<string, string>): Promise<Response>;
+  post(path: string, body: unknown, headers?: Record<string, string>, signal?: AbortSignal): Promise<Response>;
   /** Posts, and reads the answer. */
   ask(path: string, body: unknown, headers?: Record<string, string>): Promise<Answered>;
   get(path: string, init?: Asked): Promise<Answered>;
@@ -261,12 +262,7 @@ export async function build(
     await context.api.encoding.close();
     await engine.close();
   });
-  const post: TestServer['post'] = (path, body, headers = {}) =>
-    fetch(url + path, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', ...headers },
-      body: typeof body === 'string' ? body : JSON.stringify(body),
-    });
+  const post: TestServer['post'] = (path, ...asked) => postJson(url + path, ...asked);
   const last = (): SequenceRequest => {
     const request = engine.requests.at(-1);
     if (request === undefined) throw new Error('the engine has no request');

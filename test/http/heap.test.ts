@@ -35,12 +35,7 @@ void t.test('requests that finish, are rejected, fail or lose their client leave
       { messages, max_tokens: 7 },
     ];
     const leaver = new AbortController();
-    const response = await fetch(`${server.url}/v1/chat/completions`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify(bodies[index % KINDS]),
-      signal: leaver.signal,
-    });
+    const response = await server.post('/v1/chat/completions', bodies[index % KINDS], {}, leaver.signal);
     if (index % 20 === 1) leaver.abort();
     else await response.text();
   };

@@ -1,16 +1,7 @@
-/** Answers that end early to keep their budget, as a client sees them in every API: report, headers, log, load. */
+/** Answers that end early to keep their budget, as a client sees them in every API: report, headers, log. */
 import t from 'tap';
 import { spelt } from '../fakes/calls.js';
 import { namedEvents, build, says } from '../fakes/server.js';
-import { until } from '../support/until.js';
-import { ask } from '../../bench/loadgen/ask.js';
-import { NO_BUDGET } from '../../bench/loadgen/budgets.js';
-import { outcomeOfSent, summaryOf } from '../../bench/loadgen/summary.js';
-import { serverAt } from '../../bench/remote/server.js';
-import { judged } from '../simulator/outcomes.js';
-import type { Outcome as Simulated } from '../simulator/simulated-engine.js';
-import { OUTCOMES } from '../../src/protocol/outcome.js';
-import type { Script } from '../fakes/engine.js';
 
 const landed = { at: 4, pressure: 3.25, probability: 0.00041234 };
 const report = { trigger: 'budget', at_token: 4, probability: 0.000412 };
@@ -132,88 +123,4 @@ void t.test('of several choices the shortest landing is reported, and all that l
   server.engine.script = says('Paris is here', { ended: { landed } });
   const stopped = await server.ask(COMPLETIONS, { prompt: 'x', stop: [' here'] }, budget);
   t.match(stopped.body, { choices: [{ text: 'Paris is' }], sortie: { landed: undefined } }, 'a stop is no landing');
-});
-
-void t.test(
-  'GET /load has the answers in progress, without a key, on the operations port if there is one',
-  async (t) => {
-    const script = () => ({ tokens: [5, 5, 5, 5], pace: 10_000 });
-    const server = await build(t, script, { apiKeys: ['secret'], options: { opsPort: 0 } });
-    const load = async (): Promise<unknown> => (await fetch(`${server.opsUrl}/load`)).json();
-    t.equal((await server.get('/load')).status, 404);
-    t.same(await load(), { server_load: 0 });
-    const over = new AbortController();
-    const headers = { 'content-type': 'application/json', authorization: 'Bearer secret' };
-    const request = { method: 'POST', signal: over.signal, headers, body: '{"prompt":"x"}' };
-    const asked = [1, 2].map(() => fetch(`${server.url}/v1/completions`, request).catch(() => null));
-    await until('both run', () => server.engine.live === 2);
-    t.same(await load(), { server_load: 2 });
-    over.abort();
-    await Promise.all(asked);
-    const alone = await build(t);
-    t.same((await alone.get('/load')).body, { server_load: 0 });
-  },
-);
-
-// The outcomes of one run of a handful of requests, by every tool that reports them.
-
-const END = { at: 3, pressure: 50, probability: 0.2 };
-
-/** A script for each outcome, and how the simulator names the same end. */
-const RUN: readonly [(typeof OUTCOMES)[number], budgetMs: number, Script, Simulated['reason']][] = [
-  ['whole', 60_000, says('Paris is here.')(), 'length'],
-  ['landed', 60_000, says('Paris is here.', { ended: { landed: END } })(), 'landed'],
-  ['late', 1, says('Paris is here.', { pace: 5 })(), 'length'],
-  ['cut', 60_000, says('Paris is', { end: 'deadline' })(), 'deadline'],
-  ['empty', 60_000, { tokens: [], end: 'deadline' }, 'deadline'],
-  ['refused', 60_000, { tokens: [], reject: { reason: 'budget_infeasible', leastFeasibleMs: 70_000 } }, 'rejected'],
-];
-
-/** The end of a request as the simulator has it. */
-function simulated(outcome: string, totalMs: number, reason: Simulated['reason']): Simulated {
-  const budget = { totalMs, ttftMs: null, tpotMs: null, onMiss: 'land' } as const;
-  const isBegun = outcome !== 'empty' && reason !== 'rejected';
-  return {
-    request: {
-      ...{ id: outcome, arrivedAt: 0, promptLength: 5, lengths: [], maxTokens: 9, isExactLength: false, budget },
-      ...{ kind: 'completion', minExit: null, maxExit: null, budgetClass: outcome },
-    },
-    admission: { kind: 'reject', leastFeasibleMs: null },
-    ...{ firstTokenAt: isBegun ? 2 : null, endedAt: 20, path: [], tokens: isBegun ? 3 : 0, reason, preemptions: 0 },
-  };
-}
-
-void t.test('report, metrics, log, bench and simulator say the same of one run', async (t) => {
-  const server = await build(t, undefined, { keepsLog: true });
-  const remote = serverAt(server.url, null);
-  const sent = [];
-  for (const [budgetClass, totalMs, script] of RUN) {
-    server.engine.script = () => script;
-    const headers = { 'x-latency-budget-ms': String(totalMs) };
-    const answer = await ask(remote, 'fake', { path: '/completions', body: { prompt: 'x' } }, { headers });
-    sent.push({ job: { budgetClass, maxTokens: null, budget: { ...NO_BUDGET, totalMs } }, atMs: 0, answer });
-  }
-  const wanted = RUN.map(([outcome]) => outcome);
-  t.same(
-    sent.map(({ answer }) => answer.outcome),
-    wanted,
-    'report, or error',
-  );
-  t.same(sent.map(outcomeOfSent), wanted, 'bench');
-  const { attainment, outcomes } = summaryOf(sent);
-  t.equal(attainment, 2 / 6);
-  const simulation = RUN.map(([outcome, totalMs, , reason]) => judged(simulated(outcome, totalMs, reason)));
-  t.same(simulation, wanted, 'simulator');
-  const { text: metrics } = await server.get('/metrics');
-  for (const outcome of OUTCOMES) {
-    const counts = [...metrics.matchAll(new RegExp(`answers_total\\{[^}]*"${outcome}"[^}]*\\} (\\d+)`, 'g'))];
-    t.equal(
-      counts.reduce((sum, [, count]) => sum + Number(count), 0),
-      outcomes[outcome],
-      `metric ${outcome}`,
-    );
-  }
-  const lines = (await server.logged(RUN.length)).filter(({ route }) => route === '/v1/completions');
-  const logged = lines.map(({ outcome, sortie }) => outcome ?? (sortie as { outcome?: string } | undefined)?.outcome);
-  t.same(logged, wanted, 'log');
 });

@@ -24,9 +24,7 @@ void t.test('a request whose client disconnects has its log line and its count, 
   const server = await build(t, long, { keepsLog: true });
   const leave = async (body: object, lines: number): Promise<void> => {
     const abort = new AbortController();
-    const headers = { 'content-type': 'application/json' };
-    const options = { method: 'POST', headers, body: JSON.stringify({ messages, ...body }), signal: abort.signal };
-    fetch(server.url + PATH, options).catch(() => undefined);
+    server.post(PATH, { messages, ...body }, {}, abort.signal).catch(() => undefined);
     await until('running', () => server.engine.live === 1);
     await delay(50);
     abort.abort();
@@ -123,6 +121,7 @@ void t.test('a drain lets running answers finish, rejects new ones and closes id
   connected(t, server);
   const running = server.ask(PATH, { messages, stream: true });
   await until('running', () => server.engine.live === 1);
+  t.match((await server.get('/load')).body, { server_load: 1 });
   const drained = drain(server.app, server.context, 5000);
   for (const path of ['/health/ready', '/v1/models']) t.equal((await server.get(path)).status, 503, path);
   t.match(await server.ask(PATH, { messages }), {

@@ -143,12 +143,7 @@ void t.test('a request that is rejected or abandoned uses only the tokens that i
   t.equal((await ask()).status, 429, 'the queue is full');
   server.engine.script = script;
   const leaver = new AbortController();
-  const left = await fetch(server.url + PATH, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json', ...as('k') },
-    body: JSON.stringify({ prompt, max_tokens: 90, stream: true }),
-    signal: leaver.signal,
-  });
+  const left = await server.post(PATH, { prompt, max_tokens: 90, stream: true }, as('k'), leaver.signal);
   t.equal(left.status, 200, 'the rejected request left nothing behind');
   leaver.abort();
   await t.rejects(left.text());

@@ -73,9 +73,7 @@ for (const [path, body] of Object.entries(bodies)) {
     const encoding = new Watched(tokenizerFile);
     const server = await serve(t, { encoding, keepsLog: true });
     const abort = new AbortController();
-    const headers = { 'content-type': 'application/json' };
-    const options = { method: 'POST', headers, body: JSON.stringify(body), signal: abort.signal };
-    fetch(server.url + path, options).catch(() => undefined);
+    server.post(path, body, {}, abort.signal).catch(() => undefined);
     await encoding.begun;
     abort.abort();
     await until('encoded', () => encoding.ends.length > 0);

@@ -182,9 +182,7 @@ void t.test('a client that disconnects ends the span of its request', async (t) 
   const server = await traced(t, says('one two three four', { pace: 50 }));
   for (const stream of [true, false]) {
     const abort = new AbortController();
-    const options = { method: 'POST', headers: { 'content-type': 'application/json' }, signal: abort.signal };
-    const body = JSON.stringify({ prompt: 'Hi', stream });
-    fetch(`${server.url}/v1/completions`, { ...options, body }).catch(() => undefined);
+    server.post('/v1/completions', { prompt: 'Hi', stream }, {}, abort.signal).catch(() => undefined);
     await until('running', () => server.engine.live === 1);
     await new Promise((go) => setTimeout(go, 30));
     abort.abort();

@@ -351,13 +351,7 @@ void t.test('an engine that is lost ends its nets', async (t) => {
 void t.test('a client that leaves starts no net', async (t) => {
   const { here, outcomes } = await netted(t, () => undefined);
   const leaving = new AbortController();
-  const asked = fetch(`${here.url}/v1/chat/completions`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json', 'x-latency-budget-ms': String(BUDGET_MS) },
-    body: JSON.stringify({ model: 'big', messages: [{ role: 'user', content: 'Hi' }] }),
-    signal: leaving.signal,
-  });
-  asked.catch(() => undefined);
+  ask(here, {}, BUDGET_MS, {}, leaving.signal).catch(() => undefined);
   await until('the net', () => here.engine.asleep.size === 1);
   leaving.abort();
   await until('the outcome', () => outcomes.length > 0);

@@ -77,12 +77,8 @@ for (const [name, script, budgetMs, ended, outcome, body] of CASES)
 void t.test('a client that leaves is an abort, and no answer', async (t) => {
   const { there, here } = await both(t, stalls);
   const leaving = new AbortController();
-  const response = await fetch(`${here.url}/v1/chat/completions`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json', 'x-latency-budget-ms': '60000' },
-    body: JSON.stringify({ model: 'big', messages, stream: true }),
-    signal: leaving.signal,
-  });
+  const asked = { model: 'big', messages, stream: true };
+  const response = await here.post('/v1/chat/completions', asked, { 'x-latency-budget-ms': '60000' }, leaving.signal);
   await response.body?.getReader().read();
   leaving.abort();
   await until('the request ends', () => there.exchanges[0]?.closedAt !== null);

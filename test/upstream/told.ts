@@ -62,11 +62,17 @@ export class Told {
   }
 }
 
-export async function ask(here: TestServer, body: object, budgetMs: number, headers = {}): Promise<Told> {
+export async function ask(
+  here: TestServer,
+  body: object,
+  budgetMs: number,
+  headers = {},
+  signal?: AbortSignal,
+): Promise<Told> {
   const startedAt = monotonicMs();
   const asked = { model: 'big', messages: [{ role: 'user', content: 'Where is Paris?' }], ...body };
   const budget = { 'x-latency-budget-ms': String(budgetMs), ...headers };
-  const response = await here.post('/v1/chat/completions', asked, budget);
+  const response = await here.post('/v1/chat/completions', asked, budget, signal);
   const isStream = response.headers.get('content-type')?.startsWith('text/event-stream') === true;
   const told = new Told(response.status, response.headers, isStream);
   let rest = '';
