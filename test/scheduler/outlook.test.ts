@@ -5,7 +5,6 @@ import { type Fate, leastOrPresent, outlook, type OutlookTerms } from '../../src
 import type { Sequence } from '../../src/engine/scheduler/sequence.js';
 import { inOrder, type Occupancy, type Snapshot } from '../../src/engine/scheduler/snapshot.js';
 import { NOW, answering, asking, natural, prompting, snapshot, total } from './fixtures.js';
-import { layers } from './sample.js';
 
 /** By id, with every prompt at its shallowest exit. */
 function fatesOf(
@@ -107,11 +106,4 @@ void t.test('a factor lengthens all times, and more slots than requests change n
   const [one, two] = [fatesOf({ live }), fatesOf({ live }, { factor: 2 })];
   for (const id of ['a', 'b', 'row'] as const) t.ok(isNear(two.of(id).readyAt, 2 * one.of(id).readyAt), id);
   t.same(fatesOf({ live, slots: 64 }).of('b'), one.of('b'));
-});
-
-void t.test('an outlook of no request is empty', async (t) => {
-  const state = snapshot();
-  const { fates, lastAt } = outlook(state, [], { slots: 1, exitOf: leastOrPresent });
-  t.equal(fates.size, 0);
-  t.ok(lastAt > 0 && lastAt < layers.length * 10);
 });
