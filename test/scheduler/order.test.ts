@@ -138,13 +138,6 @@ void t.test('a first token is due before its answer, and a tight TPOT before a l
   t.strictSame(ordered([loose, tight]), ['tight', 'loose']);
 });
 
-void t.test('a request that was preempted after its first token is not late for it', async (t) => {
-  const budget = { ...unstated, ttftMs: 300, tpotMs: 100 };
-  const begun = changed(waiting('begun', LATER - 2_000, null), { generated: 5, firstTokenAt: LATER - 1_900, budget });
-  const fresh = within(waiting('fresh', LATER - 100, null), budget);
-  t.strictSame(ordered([begun, fresh]), ['fresh', 'begun'], 'a first token is due before the rest of an answer');
-});
-
 void t.test('a preempted answer whose first token was its budget has the share of requests without one', async (t) => {
   const budget = { ...unstated, ttftMs: 500 };
   const begun = asking('begun', budget, { arrivedAt: 0, generated: 40, maxTokens: 80, firstTokenAt: 400 });

@@ -1,19 +1,15 @@
-/** The meaning of each part of a budget, and the work that advances a sequence. */
+/** The meaning of each part of a budget, the work that advances a sequence, and the utility of its answer. */
 import fc from 'fast-check';
 import t from 'tap';
 import { at, predictMs } from '../../src/engine/scheduler/cost/model.js';
 import type { Budget } from '../../src/protocol/index.js';
 import { advanceMs, advanceWork, frontierAt } from '../../src/engine/scheduler/cost/step-costs.js';
-import { hasBudget } from '../../src/protocol/outcome.js';
+import { type PartialValue, Utility } from '../../src/engine/scheduler/planned-request.js';
 import { runs } from './arbitrary.js';
 import { type Given, NOW, answering, asking, natural, snapshot, total, unstated } from './fixtures.js';
-import { blockLayers, blockSample, sample } from './sample.js';
+import { accuracy, blockLayers, blockSample, sample, shape } from './sample.js';
 
-void t.test('a budget that states nothing is none', async (t) => {
-  t.notOk(hasBudget(null));
-  t.notOk(hasBudget(unstated));
-  for (const part of ['totalMs', 'ttftMs', 'tpotMs']) t.ok(hasBudget({ ...unstated, [part]: 1 }), part);
-});
+const isNear = (found: number, expected: number): boolean => Math.abs(found - expected) < 1e-9;
 
 void t.test('deadlines count from arrival, less what a request takes outside the engine', async (t) => {
   const deadlinesOf = (budget: Budget | null) => {
@@ -29,7 +25,6 @@ void t.test('deadlines count from arrival, less what a request takes outside the
 void t.test('the chance that an answer ends in time is of answers that got as long as it is', async (t) => {
   const within = (more: Given, steps: number): number =>
     at(snapshot({ live: [answering('a', null, { ...natural, ...more })] }).requests, 0).endsWithin(4, steps);
-  const isNear = (found: number, expected: number): boolean => Math.abs(found - expected) < 1e-9;
   t.ok(isNear(within({ generated: 50 }, 50), 1 - 0.5 / 0.75), 'of four answers three are longer than 50 tokens');
   t.equal(within({ generated: 50 }, 0), 0);
   t.equal(within({ generated: 50, maxTokens: 60 }, 10), 1, 'its limit ends it');
@@ -77,13 +72,6 @@ void t.test('stages that are equally far run in one piece, up to the exit', asyn
   ]);
 });
 
-void t.test('a prompt is prefilled in the trunk up to its exit, and in the block', async (t) => {
-  const none = new Array<number>(2 * STAGES).fill(0);
-  const ms = (exit: number): number =>
-    predictMs(blockSample, { decode: null, prefill: advanceWork(none, exit, 200, blockSample, 128) });
-  t.ok(Math.abs(ms(0) / ms(4) - 10 / 30) < 0.02, `${ms(0)} of ${ms(4)}: 8 layers and 2`);
-});
-
 void t.test('the prefill of an exit costs what its pieces cost', async () => {
   const positions = fc.array(fc.nat(200), { minLength: 2 * STAGES, maxLength: 2 * STAGES });
   fc.assert(
@@ -96,4 +84,63 @@ void t.test('the prefill of an exit costs what its pieces cost', async () => {
     }),
     runs,
   );
+});
+
+const curve: PartialValue = [
+  [10, 0.4],
+  [20, 0.8],
+  [40, 1],
+];
+const measured = new Utility(shape, curve);
+
+void t.test('tokens keep their share by a measured curve', async (t) => {
+  for (const [tokens, share] of [
+    [-1, 0],
+    [5, 0.2],
+    [10, 0.4],
+    [15, 0.6],
+    [40, 1],
+    [Infinity, 1],
+  ] as const)
+    t.ok(isNear(measured.partialValue(tokens), share), `${tokens}: ${measured.partialValue(tokens)}`);
+});
+
+void t.test('without a measurement, more tokens keep more, up to all', async (t) => {
+  const utility = new Utility(shape, null);
+  let before = -1;
+  for (const tokens of [0, 4, 8, 16, 32, 64, 160, 320]) {
+    t.ok(utility.partialValue(tokens) > before, `${tokens}: ${utility.partialValue(tokens)}`);
+    before = utility.partialValue(tokens);
+  }
+  t.equal(utility.partialValue(0), 0);
+  t.equal(before, 1);
+});
+
+void t.test('an exit gives its measured share of right answers', async (t) => {
+  t.same(
+    shape.exits.map((_, exit) => measured.accuracy(exit)),
+    accuracy,
+  );
+  t.throws(() => measured.accuracy(5), RangeError);
+});
+
+void t.test('behind longer prompts an exit gives what was measured there', async (t) => {
+  const accuracyByPrompt = [
+    [40, 0.4],
+    [400, 0.2],
+  ] as const;
+  const early = { layer: 1, stage: 0, block: null, accuracy: 0.4, accuracyByPrompt };
+  const full = { layer: 2, stage: 1, block: null, accuracy: 1 };
+  const utility = new Utility({ stages: ['a', 'b'], exits: [early, full] }, null);
+  for (const [tokens, expected] of [
+    [10, 0.4],
+    [220, 0.3],
+    [9000, 0.2],
+  ] as const)
+    t.ok(isNear(utility.accuracy(0, tokens), expected), `${tokens}: ${utility.accuracy(0, tokens)}`);
+  t.equal(utility.accuracy(1, 9000), 1);
+  t.equal(utility.shallowest(0, 1, 0.25, 10), 0);
+  t.equal(utility.shallowest(0, 1, 0.25, 400), 1, 'too few right answers');
+  t.equal(utility.shallowest(0, 0, 0.25, 400), 0, 'a pinned exit');
+  t.equal(measured.shallowest(0, 1, 0.9, 400), 0, 'no measurement by length');
 });

@@ -29,29 +29,19 @@ const firstOf = (live: readonly Sequence[], policy: Partial<Policy> = {}): numbe
 const largest = at(defaultPolicy.chunks, defaultPolicy.chunks.length - 1);
 const short = (id: string, budget: Budget | null = null): Sequence => prompting(id, budget, { promptLength: 17 });
 
-void t.test('nothing goes on where no prompt is', async (t) => {
-  t.same(chunksOf([answering('a', null)]), []);
-  t.same(chunksOf([]), []);
-});
-
-void t.test('a prompt that is alone takes the largest chunk, up to its last position', async (t) => {
-  t.same(chunksOf([prompting('p', null, { promptLength: 2000 })], { maxStallMs: 1 }), [['p', largest]]);
-  t.same(chunksOf([prompting('p', null, { promptLength: 50 })]), [['p', 49]]);
-  for (const left of [9, 1]) {
-    t.same(chunksOf([prompting('p', null, { frontier: layers.map(() => 199 - left) })]), [['p', left]]);
-  }
-  t.same(
-    chunksOf([prompting('p', null, { frontier: layers.map(() => 199) })]),
-    [],
-    'its last position is a decode step',
-  );
-});
-
-void t.test('a preempted sequence prefills its prompt and its answer', async (t) => {
-  const of = (done: number): Sequence => answering('p', null, { generated: 40, frontier: layers.map(() => done) });
-  t.same(chunksOf([of(190)]), [['p', 49]]);
-  t.same(chunksOf([of(239)]), []);
-});
+void t.test(
+  'a prompt that is alone takes the largest chunk, up to its last position, which is a decode step',
+  async (t) => {
+    const at = (done: number): Sequence => prompting('p', null, { frontier: layers.map(() => done) });
+    t.same(chunksOf([answering('a', null)]), []);
+    t.same(chunksOf([prompting('p', null, { promptLength: 2000 })], { maxStallMs: 1 }), [['p', largest]]);
+    t.same(chunksOf([at(190)]), [['p', 9]]);
+    t.same(chunksOf([at(198)]), [['p', 1]]);
+    t.same(chunksOf([at(199)]), []);
+    const preempted = answering('p', null, { generated: 40, frontier: layers.map(() => 190) });
+    t.same(chunksOf([preempted]), [['p', 49]], 'a preempted sequence prefills its prompt and its answer');
+  },
+);
 
 void t.test('a longer stall allows larger chunks, and the smallest one always goes on', async (t) => {
   const live = [answering('row', total(60_000, 'land'), natural), prompting('p', null)];
@@ -160,12 +150,7 @@ void t.test('a prompt without a deadline gets its share of the prefill, whatever
   t.ok(Math.abs(share - defaultPolicy.noBudgetShare) < 0.02, `${share} of the prefill`);
 });
 
-void t.test('chunk sizes rise up to the largest, which is one of them', async (t) => {
-  t.same(chunkSizes(128), [16, 32, 64, 128]);
-  t.same(chunkSizes(100), [16, 32, 64, 100]);
-  t.same(chunkSizes(8), [8]);
-});
-
 void t.test('the command line and the scheduler assume the same', async (t) => {
   t.same(defaultPolicy.chunks, chunkSizes(SERVE_OPTIONS.prefillChunk.default));
+  t.same([chunkSizes(100), chunkSizes(8)], [[16, 32, 64, 100], [8]]);
 });
