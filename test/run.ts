@@ -23,7 +23,7 @@ const REST = [
   /^(cli\/pull|web\/(net|playground)|loadgen\/bench|text\/encoding)/,
   /^bench\/(everyday|quality)/,
   /^convert\/(published|architectures|loops|prompt-exit|smoothing\/head)\./,
-  /^engine\/(execution\/golden|grammar\/(grammars|grammars-lost|tools)|landing\/landing)\./,
+  /^engine\/(execution\/golden|grammar\/grammars-lost|landing\/landing)\./,
   /^engine-client\/client/,
   /^http\/(heap|long-texts|memory|lifetime)/,
   /^upstream\/(heap|no-local|workers)\./,
@@ -54,7 +54,7 @@ const ALONE = [
   /^http\/(heap|long-texts)/,
   /^convert\/architectures\./,
   /^engine\/(calibration|execution|speculation)\//,
-  /^engine\/\w+\/(core|core-limits|grammars|grammars-lost|sharing|tools)\./,
+  /^engine\/\w+\/(core|core-limits|grammars|grammars-lost|sharing)\./,
 ];
 const AT_MOST = 14;
 /** Time-out of a process and of its tests. It bounds a hang, and leaves time to a machine that is busy with other work. */

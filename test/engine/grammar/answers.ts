@@ -1,4 +1,4 @@
-/** Answers under a grammar, on the real model. */
+/** Answers under a grammar, by the tiny model, whose tokens are bytes. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -7,20 +7,18 @@ import { GrammarQueue } from '../../../src/engine/worker/grammar-queue.js';
 import type { EngineOptions } from '../../../src/protocol/engine-options.js';
 import type { SequenceRequest, StepMessage } from '../../../src/protocol/index.js';
 import { TextTokenizer } from '../../../src/gateway/text/tokenizer.js';
-import { answersOf, makeCore, makeExecutor, MODEL, type Outcome } from '../helper.js';
+import { answersOf, makeCore, makeExecutor, type Outcome } from '../helper.js';
+import { tinyModel } from '../tiny-model.js';
 
-export const executor = await makeExecutor(t);
+const modelDir = await tinyModel(t, 'float');
+const executor = await makeExecutor(t, { modelDir, prefillChunk: 64 });
 export const { manifest } = executor.model;
-const file = join(MODEL, manifest.tokenizer);
+const file = join(modelDir, manifest.tokenizer);
 export const tokenizer = new TextTokenizer(JSON.parse(readFileSync(file, 'utf8')));
 export const options = { tokenizer: file, endTokens: manifest.eosTokens };
-/**
- * Shared by tests whose schemas break no thread: a thread reads the vocabulary for a second or two. On a busy machine it
- * is silent for long.
- */
+/** Shared by tests whose schemas break no thread. On a busy machine it is silent for long. */
 export const grammars = new Grammars({ ...options, silenceMs: 300_000 }, () => undefined);
 const layers = manifest.exits.map(({ layer }) => layer);
-/** For answers of which only the grammar is tested: a third of the layers. */
 export const shallowest = layers[0] ?? 0;
 export const deepest = layers.at(-1) ?? 0;
 

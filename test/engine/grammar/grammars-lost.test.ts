@@ -256,17 +256,3 @@ void t.test('a request without a grammar counts the waiting ones, and these keep
   t.strictSame([submitted.get('a'), submitted.get('b')], [null, null]);
   t.equal(changes, 2, 'the step loop wakes up for each');
 });
-
-void t.test('if the system cannot create a thread, grammars are lost and free their places', async (t) => {
-  // Stands for that case: Node.js throws synchronously here as well.
-  const own = { tokenizer: (() => 0) as unknown as string, endTokens: ends };
-  const grammars = new Grammars(own, () => undefined);
-  const lost = { name: 'GrammarsLost', message: /lost: .*could not be cloned/ };
-  const all = Array.from({ length: 20 }, (_, index) => grammars.open(`g${index}`, JSON_GRAMMAR, []));
-  const left = grammars.open('left', JSON_GRAMMAR, []);
-  grammars.abandon('left');
-  await Promise.all([
-    t.rejects(left, { name: 'GrammarAbandoned' }, 'an abandoned request needs no place'),
-    ...all.map((each) => t.rejects(each, lost)),
-  ]);
-});

@@ -1,4 +1,4 @@
-/** Answers under a grammar, on the real model. */
+/** Answers under a grammar, by the tiny model, whose random weights prefer no valid text. */
 import t from 'tap';
 import Value from 'typebox/value';
 import { monotonicMs } from '../../../src/util/clock.js';
@@ -17,8 +17,7 @@ const HOT = { ...GREEDY, temperature: 1.5, seed: 3, topK: 40 };
 const [end = 0] = manifest.eosTokens;
 
 function ask(id: string, schema: unknown, more: Partial<SequenceRequest> = {}): SequenceRequest {
-  const text = '<|im_start|>user\nTell me about a city, as JSON.<|im_end|>\n<|im_start|>assistant\n';
-  return greedy(id, tokenizer.encode(text, false), shallowest, 120, {
+  return greedy(id, tokenizer.encode('A city, as JSON: ', false), shallowest, 200, {
     stopTokens: manifest.eosTokens,
     grammar: schema === null ? null : { kind: 'json', schema: JSON.stringify(schema) },
     ...more,
@@ -83,7 +82,7 @@ void t.test('greedy, sampled and unconstrained answers share a batch, each under
     hot: city,
     flag: { type: 'boolean' },
     word: { enum: ['a€😀', 'Köln'] },
-    any: { type: 'object', maxProperties: 2, additionalProperties: { type: 'string', maxLength: 8 } },
+    list: { type: 'array', items: { type: ['null', 'boolean'] }, minItems: 2, maxItems: 3 },
   };
   const free = ask('free', null, { maxTokens: 40 });
   const requests = Object.entries(shapes).map(([id, schema]) =>
@@ -115,25 +114,16 @@ void t.test('an answer that may end allows only the end tokens of its request', 
 void t.test('a wrong grammar is rejected with its fault, and the answers beside it continue', async (t) => {
   holdProcess(t);
   const of = queueOf(new Grammars(options, () => undefined));
-  const calls = (...wrong: object[]): Grammar => {
-    const functions = ['{}', ...wrong.map((schema) => JSON.stringify(schema))];
-    return {
-      kind: 'calls',
-      functions: functions.map((schema, i) => ({ name: `f${i}`, schema })),
-      most: 1,
-      isOptional: false,
-    };
+  const calls = (schema: object, answer = '{}'): Grammar => {
+    const functions = ['{}', JSON.stringify(schema)].map((schema, i) => ({ name: `f${i}`, schema }));
+    return { kind: 'calls', functions, most: 1, isOptional: false, answer };
   };
-  const never = { type: 'object', properties: { a: false }, required: ['a'] };
   const wrong: Record<string, [Grammar, detail: RegExp, part: number | null]> = {
     library: [{ kind: 'json', schema: '{"not":{}}' }, /^Unimplemented keys: \["not"\]$/, null],
-    kind: [{ kind: 'json', schema: '{"items":{"minLength":"x"}}' }, /^items\.minLength must be/, null],
-    calls: [calls({ minLength: 'x' }), /^minLength must be/, 1],
-    'calls of the library': [calls({ type: 'object', not: {} }), /^Unimplemented keys: \["not"\]$/, 1],
+    kind: [calls({ minLength: 'x' }), /^minLength must be/, 1],
     'calls of nowhere': [calls({ $ref: '#/nowhere' }), /nowhere/, 1],
-    'calls that never are': [calls(never), /^(?!at |.*(\n|lark))/, 1],
     // The schema of the answer follows the functions.
-    answer: [{ ...calls({}), answer: '{"type":"banana"}' } as Grammar, /banana/, 2],
+    answer: [calls({}, '{"type":"banana"}'), /banana/, 2],
     // Stands for a panic: an error that is not a message about the grammar. The API rejects such a schema.
     crash: [{ kind: 'json', schema: '{' }, /crashes/, null],
   };

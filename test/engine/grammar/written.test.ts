@@ -1,4 +1,4 @@
-/** Regular expressions, choices and written grammars: the texts that they hold, and the errors of wrong ones. */
+/** Regular expressions, choices, written grammars and calls: the texts that they hold, and the errors of wrong ones. */
 import t from 'tap';
 import { grammarErrorOf, libraryGrammar } from '../../../src/engine/grammar/library.js';
 import type { Grammar } from '../../../src/protocol/index.js';
@@ -63,6 +63,29 @@ void t.test('a choice is one of the texts, also where one begins with another, a
 void t.test("Lark's notation is the library's own", (t) => {
   const grammar = written('start: greeting " " NAME\ngreeting: "hi" | "hello"\nNAME: /[A-Z][a-z]+/ // a name: (\n');
   t.strictSame(accepts(grammar, ['hi Bob', 'hello Al', 'hi bob']), [true, true, false]);
+  t.end();
+});
+
+void t.test('calls name functions, with arguments that are valid, on one line each', (t) => {
+  const day = { type: 'object', properties: { n: { type: 'integer', maximum: 7 } }, required: ['n'] };
+  const functions = Object.entries({
+    f: { ...day, additionalProperties: false },
+    'g_2-h': { $ref: '#/$defs/x', $defs: { x: { const: {} } } },
+  });
+  const of = (most: number, more: object = {}): Grammar => {
+    const named = functions.map(([name, schema]) => ({ name, schema: JSON.stringify(schema) }));
+    return { kind: 'calls', functions: named, most, isOptional: false, ...more };
+  };
+  const call = (name: string, args: string): string =>
+    `<tool_call>\n{"name": "${name}", "arguments": ${args}}\n</tool_call>`;
+  const [f, g] = [call('f', '{"n": 5}'), call('g_2-h', '{}')];
+  t.strictSame(accepts(of(1), [f, g, `${f}\n${g}`, 'No.', '']), [true, true, false, false, false]);
+  t.strictSame(
+    accepts(of(1), [call('f', '{"n": 8}'), call('f', '{}'), call('x', '{}'), f.slice(0, -1)]),
+    Array(4).fill(false),
+  );
+  t.strictSame(accepts(of(2), [f, `${g}\n${f}`, `${f}\n${f}\n${f}`]), [true, true, false]);
+  t.strictSame(accepts(of(1, { answer: '{"type":"boolean"}' }), [f, 'true', 'no']), [true, true, false]);
   t.end();
 });
 

@@ -61,39 +61,39 @@ const ARENA =
   'RunWithBinding: Non-zero status code returned while running MatMul node.\n' +
   '/src/bfc_arena.cc:359 void* onnxruntime::BFCArena::AllocateRawInternal(size_t) Failed to allocate memory for requested ' +
   'buffer of size 4096';
+const REPEATS = "the engine starts again; if that repeats, see the driver's log (dmesg | grep -i xid)";
 
-void t.test('a lack of memory is one sentence without the place in the source', (t) => {
-  t.equal(
-    memoryFault(new Error(CUDA), 'cuda', 'load'),
-    '--device cuda: the GPU has too little memory for the weights, --kv-memory and the largest step ' +
-      '(CUDA failure 2: out of memory); lower --kv-memory, --max-running or --prefill-chunk',
-  );
-  t.match(memoryFault(new Error(ARENA), 'cuda', 'step'), /no memory left for a step.*requested buffer of size 4096\)/);
-  t.match(
-    memoryFault(new RangeError('cannot reserve 64 bytes on the GPU: cuMemAlloc: out of memory'), 'webgpu', 'load'),
-    /^--device webgpu: .* \(cannot reserve 64 bytes on the GPU: cuMemAlloc: out of memory\); lower --kv-memory/,
-  );
-  t.end();
-});
-
-void t.test('other errors, and errors of the CPU, stay unchanged', (t) => {
-  t.equal(memoryFault(new Error('graph stage-0 is missing'), 'cuda', 'load'), null);
-  t.equal(memoryFault(new RangeError('cannot reserve 64 bytes of memory'), 'cpu', 'load'), null);
-  t.end();
-});
-
-void t.test('an error of the card is one sentence without the place in the source', (t) => {
+void t.test('a lack of memory, or an error of the card, is one sentence without the place in the source', (t) => {
+  for (const [error, device, phase, expected] of [
+    [
+      ...([CUDA, 'cuda', 'load'] as const),
+      '--device cuda: the GPU has too little memory for the weights, --kv-memory and the largest step ' +
+        '(CUDA failure 2: out of memory); lower --kv-memory, --max-running or --prefill-chunk',
+    ],
+    [ARENA, 'cuda', 'step', /no memory left for a step.*requested buffer of size 4096\)/],
+    [
+      'cannot reserve 64 bytes on the GPU',
+      'webgpu',
+      'load',
+      /^--device webgpu: .* \(cannot reserve.*; lower --kv-memory/,
+    ],
+    ['graph stage-0 is missing', 'cuda', 'load', null],
+    ['cannot reserve 64 bytes of memory', 'cpu', 'load', null],
+  ] as const) {
+    const found = memoryFault(new RangeError(error), device, phase);
+    if (expected instanceof RegExp) t.match(found, expected);
+    else t.equal(found, expected);
+  }
   const illegal = CUDA.replace('2: out of memory', '700: an illegal memory access was encountered');
-  t.equal(
-    deviceFault(new Error(illegal)),
-    '--device cuda: the GPU failed in a step (CUDA failure 700: an illegal memory access was encountered); ' +
-      "the engine starts again; if that repeats, see the driver's log (dmesg | grep -i xid)",
-  );
-  t.match(deviceFault(new Error('cuStreamSynchronize: uncorrectable ECC error encountered')), /\(cuStream.*ECC error/);
-  t.match(deviceFault(new Error('RunWithBinding: CUBLAS failure 14: CUBLAS_STATUS_INTERNAL_ERROR ; GPU=0')), /STATUS/);
-  const kernel =
-    'RunWithBinding: Non-zero status code returned while running Gather node. Status Message: CUDA error x:an ECC error';
-  t.match(deviceFault(new Error(kernel)), /\(CUDA error x:an ECC error\)/);
+  const sentence =
+    '--device cuda: the GPU failed in a step (CUDA failure 700: an illegal memory access was encountered); ';
+  t.equal(deviceFault(new Error(illegal)), sentence + REPEATS);
+  for (const error of [
+    'cuStreamSynchronize: uncorrectable ECC error encountered',
+    'RunWithBinding: CUBLAS failure 14: CUBLAS_STATUS_INTERNAL_ERROR ; GPU=0',
+    'RunWithBinding: Non-zero status code returned while running Gather node. Status Message: CUDA error x:an ECC error',
+  ])
+    t.match(deviceFault(new Error(error)), REPEATS);
   t.equal(deviceFault(new RangeError('position 5 has no page')), null);
   t.end();
 });
