@@ -83,7 +83,7 @@ for (const name of GOLDEN_MODELS)
 /** Bounds of rounding, on logits of 4: of weights and activations, and of a KV cache of bytes with a wide range. */
 const ROUNDED = { w8a8: 0.4, int4: 1.5, bytes: 1 } as const;
 
-for (const name of ['gemma2', 'gemma3', 'granite', 'ministral3', 'olmo2', 'phi3', 'qwen3', 'smollm3'])
+for (const name of ['gemma2', 'gemma3', 'granite', 'ministral3', 'olmo2', 'phi3-narrow', 'qwen3', 'smollm3'])
   void t.test(`${name} in low precision`, async (t) => {
     const dir = t.testdir();
     const model = goldenModel(name);

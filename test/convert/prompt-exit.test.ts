@@ -92,20 +92,3 @@ void t.test('a group of layers has one KV cache', async (t) => {
   const files = graphs.map(({ file }) => file);
   t.ok(files.includes('prompt-2-keys.fp32.onnx'), files.join(', '));
 });
-
-void t.test('rows of the prompt exit and of an earlier one share a step', async (t) => {
-  const model = promptModel('Llama', { layers: 5, exit: 2, group: 2 });
-  const executor = await makeExecutor(t, { modelDir: await converted(t, model, 'fp32', [1, 5]) });
-  const order = [1, 0, 1, 1, 0];
-  const alone = order.map((exit, i) => {
-    const slot = openSlot(executor, IDS.slice(0, 8 + i));
-    inChunks(executor, slot, exit, 7 + i, 128);
-    decodeRows(executor, [{ slot, exit: executor.exit(exit) }]);
-    const logits = executor.head.fullLogits(0).slice();
-    slot.truncate(7 + i);
-    return { slot, exit: executor.exit(exit), logits };
-  });
-  decodeRows(executor, alone);
-  for (const [row, { logits }] of alone.entries())
-    t.ok(distance(executor.head.fullLogits(row).slice(), logits) < BOUND, `row ${row}, exit ${order[row]}`);
-});

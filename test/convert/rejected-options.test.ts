@@ -14,30 +14,18 @@ void t.test('invalid options and exits are rejected', (t) =>
   rejectsOptions(t, folder(), {
     'must increase, got 2,1,3': { exits: [2, 1, 3] },
     'must end at the last layer, 3, got 1,2': { exits: [1, 2] },
-    "fp16 can't be combined...": { kernels: ['fp16', 'int4'] },
     "w4a16 can't be combined...": { kernels: ['w8a8', 'w4a16'] },
     '--weight-bits must be ..., got 4': { weightBits: 4 },
     '--weight-bits has an effect only with --kernels w8a8 or w8a16, got ...--kernels fp32': { weightBits: 7 },
-    '--weight-bits has an effect only with --kernels w8a8 or w8a16, got ...--kernels fp16': {
-      ...{ weightBits: 7, kernels: ['fp16'] },
-    },
-    '--weight-bits has ...--kernels int4': { weightBits: 7, kernels: ['int4'] },
     '--calibration has an effect only with --kernels w8a8, int4 or w4a16, or --kv int8, got ...--kernels fp32': {
       calibration: 'x',
     },
-    '--calibration has ...--kernels fp16': { calibration: 'x', kernels: ['fp16'] },
-    '--calibration has ...--kernels w8a16': { calibration: 'x', kernels: ['w8a16'] },
     '--generation must be a list of name=value with the names temperature, ..., got heat=1': {
       generation: 'temperature=0.3,heat=1',
     },
     '--generation top_p must be a number above 0 and at most 1, got 1.5': { generation: 'top_p=1.5' },
-    ...Object.fromEntries(
-      ['8,2', '8,0.5,3', '8,2,0', '8,2,2.5', '-1,2,3'].map((dry) => [
-        `got ${dry}`,
-        { dry: dry.split(',').map(Number) },
-      ]),
-    ),
-    '--generation min_p must be a number from 0 to 1, got ': { generation: 'min_p' },
+    'got 8,2': { dry: [8, 2] },
+    'got 8,0.5,3': { dry: [8, 0.5, 3] },
   }),
 );
 
@@ -105,15 +93,11 @@ void t.test('the quality file must name exits, and valid fields', async (t) => {
   const dir = t.testdir({
     'good.json': '{"1": {"kl": 0.5, "agreement": 0.75}}',
     'bad.json': '{"2": {}}',
-    'odd.json': '{"1": {"kl": "low"}}',
-    'percent.json': '{"1": {"agreement": 75}}',
     'spelt.json': '{"1": {"agrement": 0.75}}',
   });
   const source = folder()(dir);
   const quality = (name: string) => run(dir, source, { quality: path.join(dir, name) });
   await t.rejects(quality('bad.json'), { isUsage: true, message: /2 is not one of the exits 1, 3/ });
-  await t.rejects(quality('odd.json'), { isUsage: false, message: /\/1\/kl must be number/ });
-  await t.rejects(quality('percent.json'), { isUsage: false, message: /\/1\/agreement must be <= 1/ });
   await t.rejects(quality('spelt.json'), { isUsage: false, message: /\/1\/agrement is not a field of this file/ });
   const measured = (await quality('good.json')).exits.map((exit) => exit.quality);
   t.strictSame(measured, [{ kl: 0.5, agreement: 0.75 }, {}]);
