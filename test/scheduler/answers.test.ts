@@ -1,17 +1,19 @@
-/** Requests over time: how deep an answer is, when it lands, what its client is told and gets. */
+/** Requests over time: how deep an answer is, when it lands, what its client is told and gets, also beyond the capacity. */
 import t, { type Test } from 'tap';
+import { type Work, predictMs } from '../../src/engine/scheduler/cost/model.js';
 import type { Budget } from '../../src/protocol/index.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import { isGuaranteed, isMet } from '../simulator/outcomes.js';
+import type { Outcome } from '../simulator/simulated-engine.js';
 import type { SimulatedRequest } from '../simulator/simulated-request.js';
 import { seeded } from '../../bench/loadgen/random.js';
 import { outcomeOf, serve, simulated, total } from './fixtures.js';
-import { layers } from './sample.js';
+import { layers, sample } from './sample.js';
 
 /** Longer than nearly all answers of the prior; no client says so. */
 const long: Partial<SimulatedRequest> = { lengths: layers.map(() => 900), maxTokens: 1024, isExactLength: false };
 
-for (const totalMs of [150, 300, 800, 2000, 6000]) {
+for (const totalMs of [150, 300, 800, 2000, 6000])
   void t.test(`a lone answer with ${totalMs} ms that land keeps its exit, and is guaranteed and in time`, async (t) => {
     const outcome = outcomeOf(serve([simulated('a', 0, total(totalMs, 'land'), long)]).outcomes, 'a');
     t.equal(outcome.path.length, 1);
@@ -19,60 +21,91 @@ for (const totalMs of [150, 300, 800, 2000, 6000]) {
     if (totalMs >= 300 && totalMs < 6000) t.equal(outcome.reason, 'landed');
     if (totalMs >= 800) t.ok(outcome.endedAt > 0.7 * totalMs, `${outcome.endedAt} ms: it uses its budget`);
   });
-}
 
-interface Load {
-  readonly count: number;
-  /** Multiples of what the machine serves at full depth without batching. */
-  readonly load: number;
-  readonly isExactLength?: boolean;
-  readonly budgetOf: (i: number, aloneMs: number) => Budget | null;
-}
-
-/** Requests as a Poisson process, prompts and answers of many lengths. */
-function poisson({ count, load, isExactLength = true, budgetOf }: Load, seed = 1): SimulatedRequest[] {
+/** A Poisson process, prompts and answers of many lengths. @param of the request by its number and a random source */
+function poisson(
+  count: number,
+  meanMs: number,
+  seed: number,
+  of: (random: () => number) => Parameters<typeof simulated>[3] & { budget: Budget },
+) {
   const random = seeded(seed);
-  let arrivedAt = 0;
+  let at = 0;
   return Array.from({ length: count }, (_, i) => {
+    at += meanMs * -Math.log(1 - random());
+    const more = of(random);
+    return simulated(`r${i}`, at, more.budget, more);
+  });
+}
+
+void t.test('at load 0.8, 99 of 100 guarantees are kept, and most budgets have one', async (t) => {
+  // A request at full depth by itself: 0.3 ms a position, 5.3 ms a token.
+  const requests = poisson(400, (0.3 * 170 + 5.3 * 60) / 0.8, 1, (random) => {
     const tokens = Math.min(300, Math.ceil(-60 * Math.log(1 - random())));
     const promptLength = 20 + Math.floor(300 * random());
-    // A request at full depth by itself: 0.3 ms a position, 5.3 ms a token.
-    const alone = 0.3 * promptLength + 5.3 * tokens;
-    arrivedAt += ((0.3 * 170 + 5.3 * 60) / load) * -Math.log(1 - random());
-    const maxTokens = isExactLength ? tokens : 1024;
-    const more = { promptLength, maxTokens, isExactLength, lengths: layers.map(() => tokens) };
-    return simulated(`r${i}`, arrivedAt, budgetOf(i, alone), more);
+    const budget = total(60 + (0.3 * promptLength + 5.3 * tokens) * (2 + Math.floor(9 * random())), 'land');
+    return { promptLength, maxTokens: 1024, isExactLength: false, lengths: layers.map(() => tokens), budget };
   });
+  const { outcomes } = serve(requests);
+  const guaranteed = outcomes.filter(isGuaranteed);
+  const kept = guaranteed.filter(isMet).length;
+  t.ok(kept >= 0.99 * guaranteed.length, `${kept} of ${guaranteed.length}`);
+  t.ok(guaranteed.length >= 240, `${guaranteed.length} of 400`);
+  t.ok(outcomes.filter(isMet).length >= 0.95 * 400, `${outcomes.filter(isMet).length} of 400 in time`);
+});
+
+/** The same requests without budgets at the shallowest exit: a queue. Judged by the budgets all the same. */
+function queued(requests: readonly SimulatedRequest[], machine = {}): Outcome[] {
+  const { outcomes } = serve(
+    requests.map((request) => ({ ...request, budget: null, minExit: 10, maxExit: 10 })),
+    { machine },
+  );
+  const asked = new Map(requests.map((request) => [request.id, request]));
+  return outcomes.map((each) => ({ ...each, request: asked.get(each.request.id) ?? each.request }));
 }
 
-const mixed = (i: number, alone: number): Budget => total(60 + alone * ([2, 4, 10][i % 3] ?? 2));
-const lands = (i: number, alone: number): Budget => ({ ...mixed(i, alone), onMiss: 'land' });
+void t.test('beyond what the shallowest exit can serve, more budgets are kept than by a queue', async (t) => {
+  const machine = { actual: (work: Work): number => predictMs(sample, work) + 2 };
+  for (const perSecond of [45, 80]) {
+    const requests = poisson(300, 1000 / perSecond, perSecond, (random) => {
+      const tokens = 10 + Math.floor(40 * random());
+      const promptLength = 20 + Math.floor(120 * random());
+      return { promptLength, maxTokens: tokens, lengths: layers.map(() => tokens), budget: total(40 * tokens + 200) };
+    });
+    const routed = serve(requests, { machine }).outcomes;
+    const [ours, theirs] = [routed.filter(isMet).length, queued(requests, machine).filter(isMet).length];
+    t.ok(ours > theirs && theirs < 300, `${perSecond}/s: ${ours} in time, ${theirs} by a queue`);
+    t.ok(
+      routed.every(({ tokens, request }) => tokens === request.lengths[0]),
+      'late requests are answered as well',
+    );
+  }
+});
 
-for (const [name, isExactLength, budgetOf] of [
-  ['exact lengths', true, mixed],
-  ['answers that land', false, lands],
-] as const) {
-  void t.test(`with ${name} at load 0.8, 99 of 100 guarantees are kept, and most budgets have one`, async (t) => {
-    const { outcomes } = serve(poisson({ count: 400, load: 0.8, isExactLength, budgetOf }));
-    const guaranteed = outcomes.filter(isGuaranteed);
-    const kept = guaranteed.filter(isMet).length;
-    t.ok(kept >= 0.99 * guaranteed.length, `${kept} of ${guaranteed.length}`);
-    t.ok(guaranteed.length >= 240, `${guaranteed.length} of 400`);
-    t.ok(outcomes.filter(isMet).length >= 0.95 * 400, `${outcomes.filter(isMet).length} of 400 in time`);
-  });
-}
+void t.test('depth gives way ahead of budgets', async (t) => {
+  const at = (gapMs: number): { inTime: number; depth: number } => {
+    const requests = Array.from({ length: 100 }, (_, i) => simulated(`r${i}`, i * gapMs, total(1200)));
+    const { outcomes } = serve(requests);
+    const parts = outcomes.flatMap(({ path }) => path);
+    const tokens = parts.reduce((sum, part) => sum + part.tokens, 0);
+    const depth = parts.reduce((sum, part) => sum + part.exit * part.tokens, 0) / tokens;
+    return { inTime: outcomes.filter(isMet).length, depth };
+  };
+  t.same(at(1000), { inTime: 100, depth: 30 });
+  const busy = at(90);
+  t.ok(busy.depth < 29 && busy.depth > 10, `mean depth ${busy.depth}`);
+  t.ok(busy.inTime >= 97, `${busy.inTime} of 100 in time`);
+});
 
 /** Milliseconds until the first token of one request in the middle of closed-loop clients without budgets. */
 function ttftAmong(t: Test, budget: Budget | null): number {
-  const others = Array.from({ length: 120 }, (_, i) =>
-    simulated(`r${i}`, 0, null, { isExactLength: false, maxTokens: 256 }),
-  );
-  const requests = others.toSpliced(60, 0, simulated('budgeted', 0, budget, { isExactLength: false, maxTokens: 256 }));
+  const more = { isExactLength: false, maxTokens: 256 };
+  const others = Array.from({ length: 120 }, (_, i) => simulated(`r${i}`, 0, null, more));
+  const requests = others.toSpliced(60, 0, simulated('budgeted', 0, budget, more));
   const { outcomes } = serve(requests, { machine: { slots: 16, clients: 20 } });
   t.equal(outcomes.length, 121, 'every request ends');
   const { request, firstTokenAt } = outcomeOf(outcomes, 'budgeted');
-  if (firstTokenAt === null) throw new Error('the request was to be served');
-  return firstTokenAt - request.arrivedAt;
+  return (firstTokenAt ?? NaN) - request.arrivedAt;
 }
 
 void t.test('starvation: a budget among closed-loop clients without any is no disadvantage', async (t) => {
@@ -83,36 +116,15 @@ void t.test('starvation: a budget among closed-loop clients without any is no di
   }
 });
 
-void t.test(
-  'starvation: a request without a budget ends within twice 1/share of its own time among tight ones',
-  async (t) => {
-    const answer = { lengths: layers.map(() => 30), maxTokens: 30 };
-    // Twice what the machine can serve, for as long as the request lives.
-    const tight = Array.from({ length: 400 }, (_, i) => simulated(`tight${i}`, i * 25, total(600, 'reject'), answer));
-    const free = simulated('free', 1000, null, answer);
-    const all = [...tight, free].sort((a, b) => a.arrivedAt - b.arrivedAt);
-    const served = outcomeOf(serve(all, { machine: { slots: 8 } }).outcomes, 'free');
-    const alone = outcomeOf(serve([free]).outcomes, 'free');
-    const tookMs = served.endedAt - 1000;
-    const ownMs = alone.endedAt - 1000;
-    t.ok(tookMs <= (2 * ownMs) / defaultPolicy.noBudgetShare, `${tookMs} ms of ${ownMs} ms alone`);
-    t.same(served.path, [{ exit: 30, tokens: 30 }], 'at full depth all along');
-  },
-);
-
-void t.test('starvation: under a Poisson load of 2 every request ends whole, with a budget and without', async (t) => {
-  const budgetOf = (i: number, alone: number): Budget | null => (i % 3 === 0 ? null : mixed(i, alone));
-  for (const isExactLength of [true, false]) {
-    const requests = poisson({ count: 300, load: 2, isExactLength, budgetOf }, 3);
-    const { outcomes } = serve(requests);
-    t.equal(outcomes.length, 300);
-    t.ok(
-      outcomes.every(({ tokens, request }) => tokens === request.lengths[0]),
-      'no token is lost',
-    );
-    t.ok(
-      outcomes.every(({ endedAt }) => endedAt < 3 * (requests.at(-1)?.arrivedAt ?? 0)),
-      'nor does any request wait for ever',
-    );
-  }
+void t.test('starvation: a request without a budget ends within twice 1/share of its own time', async (t) => {
+  const answer = { lengths: layers.map(() => 30), maxTokens: 30 };
+  // Twice what the machine can serve, for as long as the request lives.
+  const tight = Array.from({ length: 400 }, (_, i) => simulated(`tight${i}`, i * 25, total(600, 'reject'), answer));
+  const free = simulated('free', 1000, null, answer);
+  const all = [...tight, free].sort((a, b) => a.arrivedAt - b.arrivedAt);
+  const served = outcomeOf(serve(all, { machine: { slots: 8 } }).outcomes, 'free');
+  const ownMs = outcomeOf(serve([free]).outcomes, 'free').endedAt - 1000;
+  const tookMs = served.endedAt - 1000;
+  t.ok(tookMs <= (2 * ownMs) / defaultPolicy.noBudgetShare, `${tookMs} ms of ${ownMs} ms alone`);
+  t.same(served.path, [{ exit: 30, tokens: 30 }], 'at full depth all along');
 });

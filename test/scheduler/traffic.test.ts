@@ -5,9 +5,11 @@ import type { OnMiss } from '../../src/protocol/index.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import { isGuaranteed, isMet } from '../simulator/outcomes.js';
 import type { SimulatedRequest } from '../simulator/simulated-request.js';
+import { predictMs } from '../../src/engine/scheduler/cost/model.js';
+import { seeded } from '../../bench/loadgen/random.js';
 import { arrivals, runs } from './arbitrary.js';
 import { positionsHeld, serve, total } from './fixtures.js';
-import { layers } from './sample.js';
+import { layers, sample } from './sample.js';
 
 /** Slots and KV room from one sequence's worth to plenty. */
 const limits = fc.record({
@@ -80,58 +82,47 @@ for (const onMiss of ['truncate', 'land'] as const satisfies OnMiss[]) {
   });
 }
 
-/** Share of guarantees that are kept in many runs. */
-function keptIn(change: (request: SimulatedRequest, i: number) => SimulatedRequest): { kept: number; of: number } {
-  let [kept, of] = [0, 0];
-  for (const requests of fc.sample(arrivals, { numRuns: 80, seed: runs.seed })) {
-    const taken = serve(requests.map(change)).outcomes.filter(isGuaranteed);
-    of += taken.length;
-    kept += taken.filter(isMet).length;
+void t.test('on a noisy machine answers are rarely cut late, and by at most one step', async (t) => {
+  let [cut, late] = [0, 0];
+  for (const [i, requests] of fc.sample(arrivals, { numRuns: 60, seed: 7 }).entries()) {
+    const stated = requests.map((each) => ({ ...each, budget: total(150 + ((i * 37) % 350), 'truncate') }));
+    const random = seeded(i);
+    const noise = (now: number): number => (0.65 + 0.7 * random()) * (now % 2500 < 800 ? 2 : 1);
+    const { outcomes, steps } = serve(stated, {
+      machine: { slots: 8, actual: (work, now) => predictMs(sample, work) * noise(now) },
+    });
+    const longest = steps.reduce((most, { ms }) => Math.max(most, ms), 50);
+    for (const { request, endedAt, reason } of outcomes.filter(({ tokens }) => tokens > 0)) {
+      const lateMs = endedAt - request.arrivedAt - (request.budget?.totalMs ?? 0);
+      if (lateMs > longest) t.fail(`${lateMs} ms late, the longest step took ${longest} ms`);
+      if (reason === 'deadline') cut += 1;
+      if (reason === 'deadline' && lateMs > 0) late += 1;
+    }
   }
-  return { kept, of };
-}
+  t.ok(cut > 50 && late <= 0.15 * cut, `${late} of ${cut} late`);
+});
+
 const totalOf = ({ budget }: SimulatedRequest, i: number): number => budget?.totalMs ?? 500 * (1 + (i % 5));
-const exact = { isExactLength: true } as const;
 const long = { isExactLength: false, maxTokens: 256, lengths: layers.map(() => 200) } as const;
 const onMissOf = (i: number): OnMiss => (['land', 'reject', 'continue', 'truncate'] as const)[i % 4] ?? 'land';
 
 /** Name, share that is kept at least, change. Best effort takes time that no promise counts. */
 const mixes: readonly (readonly [string, number, (request: SimulatedRequest, i: number) => SimulatedRequest])[] = [
-  [
-    'exact lengths',
-    0.965,
-    (each, i) => {
-      const tokens = each.lengths[0] ?? 1;
-      return {
-        ...each,
-        ...exact,
-        maxTokens: tokens,
-        budget: total(totalOf(each, i), i % 3 === 0 ? 'reject' : 'continue'),
-      };
-    },
-  ],
-  [
-    'long answers that land or do not begin',
-    0.99,
-    (each, i) => ({ ...each, ...long, budget: total(totalOf(each, i), 'reject') }),
-  ],
   ['long answers that land', 0.98, (each, i) => ({ ...each, ...long, budget: total(totalOf(each, i), 'land') })],
   [
     'long answers, with every rule for late ones',
     0.93,
     (each, i) => ({ ...each, ...long, budget: total(totalOf(each, i), onMissOf(i)) }),
   ],
-  [
-    'rows without a budget beside answers that land',
-    0.96,
-    (each, i) => ({ ...each, ...long, budget: i % 3 === 0 ? null : total(totalOf(each, i), 'land') }),
-  ],
   ['any budgets and lengths', 0.95, (each) => each],
 ];
 for (const [name, least, change] of mixes) {
   void t.test(`of guarantees to ${name}, ${least} and more are kept`, async (t) => {
-    const { kept, of } = keptIn(change);
-    t.ok(kept >= least * of, `${kept} of ${of}`);
-    t.ok(of > 200, `there was something to keep: ${of}`);
+    const taken = fc
+      .sample(arrivals, { numRuns: 80, seed: runs.seed })
+      .flatMap((requests) => serve(requests.map(change)).outcomes.filter(isGuaranteed));
+    const kept = taken.filter(isMet).length;
+    t.ok(kept >= least * taken.length, `${kept} of ${taken.length}`);
+    t.ok(taken.length > 200, `there was something to keep: ${taken.length}`);
   });
 }
