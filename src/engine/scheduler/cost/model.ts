@@ -49,10 +49,10 @@ interface UnitCurves {
 
 export interface CostModel {
   readonly shape: DepthShape;
-  /** By exit: index of its block in a frontier; null where it has none. */
-  readonly blockUnits: readonly (number | null)[];
-  /** Trunk stages in order, then exit blocks by exit: free where the exit has no block. */
+  /** Trunk stages in order, then exit blocks, shallowest first: the index of a unit in a frontier. */
   readonly units: readonly UnitCurves[];
+  /** By exit: the units that it needs. */
+  readonly needed: readonly (readonly number[])[];
   readonly embed: UnitCurves;
   /** Units of every decode step: embed, head, and sampling and messages (`step`, free where the table lacks it). */
   readonly shared: readonly UnitCurves[];
@@ -80,37 +80,26 @@ export function at<T>(entries: ArrayLike<T>, index: number): T {
  * @throws Error when the table lacks a unit that the shape names, or has no decode or prefill point for it.
  */
 export function costModel(table: CostTable, shape: DepthShape, slowdown = 1): CostModel {
-  const unit = (name: string): UnitCurves => {
-    const costs = table.units.filter((cost) => cost.unit === name);
-    const decode = costs.filter((cost) => cost.decode.length > 0).map((cost) => curveOf(cost.decode));
-    const prefill = costs.filter((cost) => cost.prefill.length > 0).map((cost) => curveOf(cost.prefill));
-    return { decode, prefill };
+  const curves = (name: string): UnitCurves => {
+    const costs = table.units.filter(({ unit }) => unit === name);
+    const of = (points: 'decode' | 'prefill'): Curve[] =>
+      costs.flatMap((cost) => (cost[points].length > 0 ? [curveOf(cost[points])] : []));
+    return { decode: of('decode'), prefill: of('prefill') };
   };
-  const units = [...shape.stages, ...shape.exits.map(({ block }) => block)].map((name) => {
-    if (name === null) return { decode: [], prefill: [] };
-    const curves = unit(name);
-    if (curves.decode.length > 0 && curves.prefill.length > 0) return curves;
+  const names = [...shape.stages];
+  const needed = shape.exits.map(({ stage, block }) => {
+    const stages = Array.from({ length: stage + 1 }, (_, unit) => unit);
+    return block === null ? stages : [...stages, names.push(block) - 1];
+  });
+  const units = names.map((name) => {
+    const unit = curves(name);
+    if (unit.decode.length > 0 && unit.prefill.length > 0) return unit;
     throw new Error(`the cost table must have decode and prefill points for "${name}"`);
   });
-  const embed = unit('embed');
-  const head = unit('head');
-  const step = unit('step');
+  const embed = curves('embed');
+  const shared = [embed, curves('head'), curves('step')];
   const drift = { slowdown, ratios: [], planningMs: 0 };
-  return {
-    shape,
-    blockUnits: blockUnits(shape),
-    units,
-    embed,
-    shared: [embed, head, step],
-    drift,
-    memo: { decode: [], prompts: [] },
-  };
-}
-
-/** Blocks follow the trunk stages, shallowest first. */
-function blockUnits({ stages, exits }: DepthShape): (number | null)[] {
-  let unit = stages.length;
-  return exits.map(({ block }) => (block === null ? null : unit++));
+  return { shape, units, needed, embed, shared, drift, memo: { decode: [], prompts: [] } };
 }
 
 /** How this machine differs from its table at present. */
@@ -137,9 +126,8 @@ export interface PrefillWork {
   readonly context: number;
   /** Positions per chunk; the last chunk is what remains. */
   readonly chunk: number;
-  /** Trunk stages [from, to) that run. Absent: from the embedding on, up to the exit and with its block. */
-  readonly from?: number;
-  readonly to?: number;
+  /** Units that run; absent: all that the exit needs. */
+  readonly units?: readonly number[];
 }
 
 /** A step as the engine runs it: either part may be missing. */
@@ -164,34 +152,28 @@ export function rowsMs(model: CostModel): number[] {
   return model.shape.stages.map((_, stage) => Math.max(0, ms(stage, PRICED_ROWS) - ms(stage, 1)) / (PRICED_ROWS - 1));
 }
 
-/** Table cost of a decode step: `cost(unit, rows)` summed over the cascade, deepest rows first. */
+/** Table cost of a decode step: `cost(unit, rows)` summed over the units that its rows need. */
 export function cascadeMs(
-  { units, shape }: CostModel,
+  { units, needed }: CostModel,
   rows: ArrayLike<number>,
   cost: (unit: number, rows: number) => number,
 ): number {
-  const { stages, exits } = shape;
-  let ms = 0;
-  let passing = 0;
-  let exit = deepestOf(shape);
-  for (let stage = stages.length - 1; stage >= 0; stage -= 1) {
-    for (; exit >= 0 && at(exits, exit).stage === stage; exit -= 1) {
-      const count = at(rows, exit);
-      passing += count;
-      ms += cost(stages.length + exit, count);
-    }
-    ms += cost(stage, passing);
+  const counts = new Int32Array(units.length + 1);
+  for (let exit = 0; exit < rows.length; exit += 1) {
+    const count = at(rows, exit);
+    if (count === 0) continue;
+    for (const unit of at(needed, exit)) counts[unit] = at(counts, unit) + count;
+    counts[units.length] = at(counts, units.length) + count;
   }
-  return ms + cost(units.length, passing);
+  return counts.reduce((ms, count, unit) => ms + cost(unit, count), 0);
 }
 
 /** Table cost of prefill or catch-up, chunk after chunk, without the head. */
-export function prefillMs({ units, embed, shape }: CostModel, work: PrefillWork): number {
-  const { exit, positions, context, chunk, from = 0, to = at(shape.exits, exit).stage + 1 } = work;
-  const unitMs = (unit: UnitCurves): number => inChunks(unit, positions, context, chunk);
-  let ms = from === 0 && to > 0 ? unitMs(embed) : 0;
-  for (let stage = from; stage < to; stage += 1) ms += unitMs(at(units, stage));
-  return work.to === undefined ? ms + unitMs(at(units, shape.stages.length + exit)) : ms;
+export function prefillMs(model: CostModel, work: PrefillWork): number {
+  const { exit, positions, context, chunk, units = at(model.needed, exit) } = work;
+  const all = units.map((unit) => at(model.units, unit));
+  if (units[0] === 0) all.push(model.embed);
+  return all.reduce((ms, unit) => ms + inChunks(unit, positions, context, chunk), 0);
 }
 
 /** Whole chunks cost what the middle one does (cost is about linear in context), the rest is priced by itself. */

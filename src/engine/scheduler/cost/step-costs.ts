@@ -95,41 +95,37 @@ export class StepSum {
   }
 }
 
-type Depths = Pick<CostModel, 'shape' | 'blockUnits'>;
-
 /** Least number of positions that any unit of an exit has processed. */
-export function frontierAt(frontier: ArrayLike<number>, exit: ExitIndex, model: Depths): number {
-  const { stage } = at(model.shape.exits, exit);
-  const block = at(model.blockUnits, exit);
+export function frontierAt(
+  frontier: ArrayLike<number>,
+  exit: ExitIndex,
+  { needed }: Pick<CostModel, 'needed'>,
+): number {
   let least = Infinity;
-  for (let s = 0; s <= stage; s += 1) least = Math.min(least, frontier[s] ?? 0);
-  return block === null ? least : Math.min(least, frontier[block] ?? 0);
+  for (const unit of at(needed, exit)) least = Math.min(least, frontier[unit] ?? 0);
+  return least;
 }
 
 /**
- * The work that brings every unit of an exit to `upTo` positions: one piece per run of stages that are equally far, one
- * for the exit's block. Empty where all are there.
+ * The work that brings every unit of an exit to `upTo` positions: one piece for the units that are equally far. Empty
+ * where all are there.
  */
 export function advanceWork(
   frontier: ArrayLike<number>,
   exit: ExitIndex,
   upTo: number,
-  model: Depths,
+  { needed }: Pick<CostModel, 'needed'>,
   chunk: number,
 ): PrefillWork[] {
-  const { stage } = at(model.shape.exits, exit);
-  const block = at(model.blockUnits, exit);
-  const work: PrefillWork[] = [];
-  for (let from = 0; from <= stage;) {
-    const context = frontier[from] ?? 0;
-    let to = from + 1;
-    while (to <= stage && (frontier[to] ?? 0) === context) to += 1;
-    if (context < upTo) work.push({ exit, positions: upTo - context, context, chunk, from, to });
-    from = to;
+  const work = new Map<number, number[]>();
+  for (const unit of at(needed, exit)) {
+    const context = frontier[unit] ?? 0;
+    if (context >= upTo) continue;
+    const alike = work.get(context);
+    if (alike === undefined) work.set(context, [unit]);
+    else alike.push(unit);
   }
-  const context = block === null ? upTo : (frontier[block] ?? 0);
-  if (context < upTo) work.push({ exit, positions: upTo - context, context, chunk, from: stage + 1 });
-  return work;
+  return [...work].map(([context, units]) => ({ exit, positions: upTo - context, context, chunk, units }));
 }
 
 /** Milliseconds of `advanceWork`; a whole prompt comes from the table. */

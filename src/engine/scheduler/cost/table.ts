@@ -31,25 +31,18 @@ export type CostTable = Static<typeof CostTableSchema>;
 /** Points of one context, by rising rows; ms never falls with rows (a dip is measurement noise). */
 interface Line {
   readonly context: number;
-  readonly rows: readonly number[];
-  readonly ms: readonly number[];
+  readonly points: readonly { readonly rows: number; readonly ms: number }[];
 }
 
 export type Curve = readonly Line[];
 
-/** Groups points by context. Two points at one place count with their mean. Empty points give an empty, free curve. */
+/** Groups points by context. Empty points give an empty, free curve. */
 export function curveOf(points: readonly CostPoint[]): Curve {
-  const contexts = [...new Set(points.map((point) => point.context))].sort((a, b) => a - b);
+  const contexts = [...new Set(points.map(({ context }) => context))].sort((a, b) => a - b);
   return contexts.map((context) => {
-    const here = points.filter((point) => point.context === context);
-    const rows = [...new Set(here.map((point) => point.rows))].sort((a, b) => a - b);
     let floor = 0;
-    const ms = rows.map((count) => {
-      const same = here.filter((point) => point.rows === count);
-      floor = Math.max(floor, same.reduce((sum, point) => sum + point.ms, 0) / same.length);
-      return floor;
-    });
-    return { context, rows, ms };
+    const here = points.filter((point) => point.context === context).sort((a, b) => a.rows - b.rows);
+    return { context, points: here.map(({ rows, ms }) => ({ rows, ms: (floor = Math.max(floor, ms)) })) };
   });
 }
 
@@ -57,42 +50,32 @@ export function curveOf(points: readonly CostPoint[]): Curve {
  * Milliseconds at (rows, context); 0 for no rows. Never falls with rows, nor below the nearest line beyond the ends.
  */
 export function costAt(curve: Curve, rows: number, context: number): number {
-  if (rows <= 0) return 0;
-  let [above] = curve;
-  if (above === undefined) return 0;
-  let below = above;
-  for (const line of curve) {
-    below = above;
-    above = line;
-    if (line.context >= context) break;
-  }
+  const next = curve.findIndex((line) => line.context >= context);
+  const place = next < 0 ? curve.length - 1 : next;
+  const below = curve[place - 1];
+  const above = curve[place];
+  if (rows <= 0 || above === undefined) return 0;
   const high = lineAt(above, rows);
-  if (above === below) return high;
+  if (below === undefined) return high;
   const low = lineAt(below, rows);
-  const share = (context - below.context) / (above.context - below.context);
   // Beyond the last context a falling slope would predict free attention: hold the last line instead.
-  if (share > 1 && high < low) return high;
-  return low + (high - low) * share;
+  if (next < 0 && high < low) return high;
+  return low + ((high - low) * (context - below.context)) / (above.context - below.context);
 }
 
 /** The cheapest of several kernels' curves, since the engine runs the cheapest; 0 without a curve. */
 export function cheapestAt(curves: readonly Curve[], rows: number, context: number): number {
-  let least = Infinity;
-  for (const curve of curves) least = Math.min(least, costAt(curve, rows, context));
+  const least = curves.reduce((ms, curve) => Math.min(ms, costAt(curve, rows, context)), Infinity);
   return least === Infinity ? 0 : least;
 }
 
-function lineAt(line: Line, rows: number): number {
-  const { rows: xs, ms: ys } = line;
-  const last = xs.length - 1;
-  const x0 = xs[0] ?? 0;
-  const y0 = ys[0] ?? 0;
-  if (rows <= x0) return y0;
+function lineAt({ points }: Line, rows: number): number {
+  const next = points.findIndex((point) => point.rows >= rows);
+  const place = next < 0 ? points.length - 1 : next;
+  const a = points[place - 1];
+  const b = points[place];
+  if (b === undefined) return 0;
   // A single point: take cost as proportional, the pessimistic reading of "one row costs this".
-  if (last === 0) return (y0 * rows) / x0;
-  let i = 1;
-  while (i < last && (xs[i] ?? 0) < rows) i += 1;
-  const xa = xs[i - 1] ?? 0;
-  const ya = ys[i - 1] ?? 0;
-  return ya + (((ys[i] ?? 0) - ya) * (rows - xa)) / ((xs[i] ?? 0) - xa);
+  if (a === undefined) return next < 0 ? (b.ms * rows) / b.rows : b.ms;
+  return a.ms + ((b.ms - a.ms) * (rows - a.rows)) / (b.rows - a.rows);
 }
