@@ -17,8 +17,6 @@ void t.test('a last message may stay open: the answer is its continuation alone'
   for (const [fields, prompt] of [
     [{ ...open, add_generation_prompt: false }, head],
     [open, head],
-    // Mistral's and DeepSeek's field.
-    [{ messages: ask.map((each, index) => (index === 1 ? { ...each, prefix: true } : each)) }, head],
     [{}, `${spoken}<|im_start|>assistant\n`],
     [{ add_generation_prompt: false }, spoken],
     [{ continue_final_message: false, add_generation_prompt: true }, `${spoken}<|im_start|>assistant\n`],

@@ -188,7 +188,7 @@ const SERVED: readonly Served[] = [
   [{ tools: given, tool_choice: { type: 'none' } }, free, MESSAGES],
   [{ tools: [], tool_choice: { type: 'auto' } }, free, MESSAGES],
   [{ output_config: { format: { type: 'json_schema', schema }, effort: 'low' } }, { grammar: json }, MESSAGES],
-  // A bound beyond the limit of a grammar is left out, unless the tool is strict.
+  // A bound beyond the limit of a grammar is left out.
   [{ tools: [{ name: 'f', input_schema: long }] }, calls([{ name: 'f', schema: unbounded }], true), MESSAGES],
   [{ ...own, max_tokens: 9 }, engineOwn, MESSAGES],
 ];

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { build, exchange } from '../fakes/server.js';
 
-void t.test('a body that is not UTF-8 is a 400, and another charset is a 415', async (t) => {
+void t.test('a body that is not UTF-8 is a 400', async (t) => {
   const server = await build(t);
   const send = (body: Buffer) =>
     server.get('/v1/completions', { method: 'POST', headers: { 'content-type': 'application/json' }, body });
@@ -11,13 +11,6 @@ void t.test('a body that is not UTF-8 is a 400, and another charset is a 415', a
     t.match(await send(body), { status: 400, body: { error: { code: 'invalid_json', message: /UTF-8/ } } }, bytes);
   }
   t.equal((await send(Buffer.from('\ufeff{"prompt":"é🤗"}'))).status, 200);
-  const charsets = { 'utf-16': 415, '"latin1"': 415, 'utf-8': 200, '"UTF8"': 200, 'us-ascii': 200 };
-  for (const [charset, status] of Object.entries(charsets)) {
-    const type = { 'content-type': `application/json; charset=${charset}` };
-    const answer = await server.ask('/v1/completions', { prompt: 'a' }, type);
-    const error = { code: 'unsupported_media_type', param: 'content-type' };
-    t.match(answer, { status, ...(status === 415 && { body: { error } }) }, charset);
-  }
 });
 
 void t.test('continuous_usage_stats alone sends no usage', async (t) => {

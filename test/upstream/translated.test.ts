@@ -184,7 +184,7 @@ void t.test('a filter of content is told, and a wrong body is rejected with the 
   for (const [path, body, param] of [
     ['/v1/responses', { model: 'big', input: 7 }, 'input'],
     ['/v1/responses', { model: 'big', input: 'x', previous_response_id: 'r' }, 'previous_response_id'],
-    ['/v1/responses', { model: 'big', input: 'x', top_logprobs: 2 }, 'include'],
+    ['/v1/responses', { model: 'big', input: 'x', top_logprobs: 2 }, 'top_logprobs'],
     ['/v1/messages', { model: 'big', messages }, 'max_tokens'],
   ] as const) {
     const rejected = await here.post(path, body);

@@ -146,8 +146,6 @@ export interface ApiRequest<Body> {
   readonly signal: AbortSignal;
   /** Null if tracing is off. */
   readonly trace: RequestTrace | null;
-  /** Tells the client, in a header, that a field of the request has no effect. Only before the answer begins. */
-  warn(text: string): void;
   /** Adds fields to the request's log line. */
   addLogFields(fields: Readonly<Record<string, unknown>>): void;
   /** Takes the record of the answer at its end, once. Headers have it if the status line is not out. */

@@ -2,7 +2,7 @@
  * The rules that differ between OpenAI's and Anthropic's clients: the form of errors, the keep-alive, the id's header.
  */
 import type { FastifyRequest } from 'fastify';
-import { messagesError } from '../api/endpoints/messages/messages-error.js';
+import { messagesError } from '../api/endpoints/messages/messages.js';
 import type { ApiError } from '../api/errors.js';
 
 export interface ApiDialect {

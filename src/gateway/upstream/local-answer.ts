@@ -73,7 +73,7 @@ export async function localRequest(context: ApiContext, call: UpstreamCall, time
     throw invalid('The body', `can't be answered by the local model: ${validationMessage(endpoint.body, body) ?? ''}`);
   }
   // The depth of the header is for the local model's own callers.
-  const request: ApiRequest<object> = { ...call.request, headers: {}, body, warn: () => undefined };
+  const request: ApiRequest<object> = { ...call.request, headers: {}, body };
   const read = await readInContext(context, endpoint, request);
   return { context, request, read: { ...read, engine: { ...read.engine, isNet: true }, modelName: call.model } };
 }

@@ -3,12 +3,10 @@ import { chatCompletions } from './chat-completions/chat-completions.js';
 import { completions } from './completions.js';
 import { detokenize } from './detokenize.js';
 import type { GeneratingEndpoint, PlainEndpoint } from './endpoint.js';
-import { countTokens } from './messages/count-tokens.js';
-import { messages } from './messages/messages.js';
+import { countTokens, messages } from './messages/messages.js';
 import { getModel, listModels } from './models.js';
 import { props } from './props.js';
-import { inputTokens } from './responses/input-tokens.js';
-import { responses } from './responses/responses.js';
+import { inputTokens, responses } from './responses/responses.js';
 import { tokenize } from './tokenize.js';
 
 export const endpoints: readonly (GeneratingEndpoint<object> | PlainEndpoint)[] = [

@@ -89,8 +89,6 @@ export interface EndpointPart {
   /** Null: as many as the model's defaults say, else to the end of the context. */
   readonly defaultTokens: number | null;
   readonly logprobs: number | null;
-  /** Times that the answer repeats its log-probabilities; absent: once. */
-  readonly copies?: number;
   readonly echo: boolean;
   /** Of the answers behind their thoughts. */
   readonly grammar: PlannedGrammar | null;
@@ -115,13 +113,13 @@ function promptLogprobs({ echo, logprobs, maxTokens }: EndpointPart): number | n
 
 /** @throws ApiError invalid_value for more answers than one request may have */
 function scoredOf(part: EndpointPart, n: number): Scored {
-  const { prompts, logprobs, copies = 1 } = part;
+  const { prompts, logprobs } = part;
   if (n * prompts.length > MOST_CHOICES) {
     const rule = `n times the number of prompts must be at most ${MOST_CHOICES}, got ${n * prompts.length}.`;
     throw new ApiError('invalid_value', rule, prompts.length > 1 ? part.promptParam : 'n');
   }
   const isEchoed = promptLogprobs(part) !== null;
-  return { n, logprobs, copies, promptTokens: prompts.map(({ ids }) => (isEchoed ? ids.length : 0)) };
+  return { n, logprobs, promptTokens: prompts.map(({ ids }) => (isEchoed ? ids.length : 0)) };
 }
 
 /** Most tokens of an answer to each prompt. @throws ApiError context_length_exceeded or invalid_value */

@@ -24,11 +24,9 @@ export interface Scored {
   readonly logprobs: number | null;
   /** Tokens of each prompt whose log-probabilities go out with its answers; 0 for none. */
   readonly promptTokens: readonly number[];
-  /** Times that the answer holds each log-probability. */
-  readonly copies: number;
 }
 
-const eachOf = ({ logprobs, copies }: Scored): number => 1 + copies * (logprobs ?? 0);
+const eachOf = ({ logprobs }: Scored): number => 1 + (logprobs ?? 0);
 
 /** Most tokens of an answer that keeps to the rule, for a request that states no length. */
 export function longestScored(asked: Scored): number {
@@ -46,8 +44,7 @@ export function scoresOf(asked: Scored, longest: readonly number[]): number {
   const tokens = longest.reduce((sum, most, prompt) => sum + most + (asked.promptTokens[prompt] ?? 0), 0);
   const scores = asked.n * tokens * eachOf(asked);
   if (scores <= MOST_SCORES) return scores;
-  const { copies } = asked;
-  const each = `1 + ${copies === 1 ? '' : `${copies} times `}the log-probabilities of a token`;
+  const each = '1 + the log-probabilities of a token';
   const rule = `n times max_tokens times (${each}) must be at most ${MOST_SCORES}`;
   throw new ApiError('invalid_value', `${rule}, got ${scores}.`, 'max_tokens');
 }

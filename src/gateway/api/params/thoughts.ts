@@ -4,25 +4,11 @@
 import type { ThoughtTokens } from '../../../protocol/index.js';
 import { endsInThoughts, type ThoughtTags } from '../../text/thoughts.js';
 import type { TextTokenizer } from '../../text/tokenizer.js';
-import { ApiError } from '../errors.js';
 import type { AnswerThoughts } from '../generation/choice.js';
 import type { PlannedGrammar } from './structured-outputs.js';
 
 /** The tags of thoughts, if each of them is one token. */
 export type TagTokens = Pick<ThoughtTokens, 'open' | 'close' | 'blanks'>;
-
-const TOKENS = 'thinking_token_budget';
-
-/**
- * @param most tokens of thoughts
- * @param tokens of the model's tags; null if they are no tokens, or the model does not think
- * @throws ApiError unsupported_parameter for a bound where nothing can bound the thoughts
- */
-export function checkBound(most: number | undefined, tokens: TagTokens | null): void {
-  if (tokens !== null || most === undefined) return;
-  const rule = `${TOKENS} needs a chat with a model that thinks between two tokens, and this is none.`;
-  throw new ApiError('unsupported_parameter', rule, TOKENS);
-}
 
 /**
  * The grammar that holds behind the thoughts, and bounds these; null for any text with any thoughts.
@@ -35,7 +21,7 @@ export function behindThoughts(
 ): PlannedGrammar | null {
   if (planned !== null) return { ...planned, grammar: { ...planned.grammar, thoughts } };
   if (thoughts.most === null && !lands) return null;
-  return { grammar: { kind: 'free', thoughts }, placeOf: () => TOKENS };
+  return { grammar: { kind: 'free', thoughts }, placeOf: () => 'thinking_token_budget' };
 }
 
 /** A prompt that opens thoughts, with an empty one instead, as templates write it. */

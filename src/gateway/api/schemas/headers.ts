@@ -89,13 +89,6 @@ export const planHeaders = {
   }),
 };
 
-/** Of requests with a body. */
-export const warningHeader = {
-  'x-sortie-warning': Type.String({
-    description: 'Names ignored fields: misspelt ones, and settings that have no effect. Absent without one.',
-  }),
-};
-
 /** Of errors: those for which a retry helps, and those that a retry with the same budget meets again. */
 export const errorHeaders = {
   'retry-after': Type.Integer({ minimum: 1, description: 'Shortest useful wait before a retry, s.' }),
@@ -166,5 +159,4 @@ export const browserHeaders = {
   ...errorHeaders,
   ...requestLimitHeaders,
   ...tokenLimitHeaders,
-  ...warningHeader,
 };

@@ -33,10 +33,6 @@ export function stringOr<const Item extends TSchema>(rule: string, items: Item, 
   return Type.Unsafe<string | Static<Item>[]>({ type: ['string', 'array'], items, 'x-rule': rule, ...options });
 }
 
-/** The meaning of `strict` in a tool of responses and messages. */
-export const STRICT =
-  'Every call follows its schema. Without strict, maxLength, maxItems and maxProperties above 4,096 have no effect.';
-
 export const NullableString = nullable(Type.String());
 export const NullableNumber = nullable(Type.Number());
 

@@ -1,19 +1,17 @@
 /**
  * Bounds request bodies that arrive, and checks and cleans them before validation.
  * - `null` for an optional field equals a missing field (clients send `stop: null`).
- * - Unknown fields go to the log (SDKs add fields), and misspelt ones to the client as well.
- * - Compressed bodies and bodies in another charset are rejected; the JSON parser rejects very deep ones.
+ * - Unknown fields go to the log: SDKs add fields.
+ * - Compressed bodies are rejected; the JSON parser rejects very deep ones.
  *
  * JSON bodies: parsed as Fastify does, with an error message that names the fault, and in bounded time.
  */
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ApiError } from '../../api/errors.js';
 import { quoted } from '../../../util/quoted.js';
 import { FairQuota } from '../../../util/fair-quota.js';
 import { jsonSize } from '../../../util/json-size.js';
-import { mostSimilar } from '../../../util/similar.js';
 import { onClosed } from '../response-lifecycle.js';
-import { warn } from './headers.js';
 import { isUtf8 } from 'node:buffer';
 import { MAX_NESTING } from '../../api/params/value-limits.js';
 
@@ -61,41 +59,11 @@ function rejectMany(body: object): void {
   throw new ApiError('invalid_value', `The body must have at most ${MAX_FIELDS} fields, got ${length}.`);
 }
 
-/** A field that clients misspell has so many characters, and at most two of them are wrong. */
-const MISSPELT = { least: 5, most: 40, wrong: 2 } as const;
-
-/** The unknown fields that look like known ones, in words. SDKs add other fields on purpose. */
-function hintsOf(unknown: readonly string[], known: readonly string[]): string[] {
-  return unknown.flatMap((field) => {
-    if (field.length < MISSPELT.least || field.length > MISSPELT.most || !/^[\w.-]+$/.test(field)) return [];
-    const meant = mostSimilar(field, known, MISSPELT.wrong);
-    return meant === null ? [] : [`${field} is ignored; did you mean ${meant}?`];
-  });
-}
-
-/** Logs the fields that the route's schema does not have. A misspelt one is told to the client as well. */
-function tellUnknown(request: FastifyRequest, reply: FastifyReply, body: object, properties: object): void {
-  const unknown = Object.keys(body)
-    .filter((key) => !(key in properties))
-    .slice(0, MAX_LOGGED);
-  if (unknown.length === 0) return;
-  const hints = hintsOf(unknown, Object.keys(properties));
-  const fields = unknown.map((key) => key.slice(0, 64));
-  if (hints.length === 0) request.log.info({ fields }, 'unknown fields ignored');
-  else {
-    warn(reply, hints.join(' '));
-    request.log.warn({ fields }, `unknown fields ignored: ${hints.join(' ')}`);
-  }
-}
-
-const CHARSET = /;\s*charset\s*=\s*"?([^\s;"]+)/i;
-
-/** @throws ApiError unsupported_media_type for a charset other than UTF-8 and its subset ASCII */
-function rejectCharset(contentType: string | undefined): void {
-  const charset = CHARSET.exec(contentType ?? '')?.[1];
-  if (charset === undefined || /^(utf-?8|us-ascii)$/i.test(charset)) return;
-  const message = `The body must be sent in UTF-8, got the charset ${quoted(charset)}.`;
-  throw new ApiError('unsupported_media_type', message, 'content-type');
+/** Logs the fields that the route's schema does not have. */
+function logUnknown(request: FastifyRequest, body: object, properties: object): void {
+  const unknown = Object.keys(body).filter((key) => !(key in properties));
+  const fields = unknown.slice(0, MAX_LOGGED).map((key) => key.slice(0, 64));
+  if (fields.length > 0) request.log.info({ fields }, 'unknown fields ignored');
 }
 
 export function registerBody(app: FastifyInstance): void {
@@ -105,15 +73,14 @@ export function registerBody(app: FastifyInstance): void {
       const message = `The body must be sent uncompressed, without content-encoding, got ${quoted(encoding)}.`;
       throw new ApiError('unsupported_media_type', message, 'content-encoding');
     }
-    rejectCharset(request.headers['content-type']);
     done();
   });
-  app.addHook('preValidation', (request, reply, done) => {
+  app.addHook('preValidation', (request, _reply, done) => {
     const schema = request.routeOptions.schema?.body as Schema | undefined;
     if (schema !== undefined) {
       if (isObject(request.body)) rejectMany(request.body);
       request.body = withoutNulls(request.body, schema);
-      if (isObject(request.body)) tellUnknown(request, reply, request.body, schema.properties ?? {});
+      if (isObject(request.body)) logUnknown(request, request.body, schema.properties ?? {});
     }
     done();
   });

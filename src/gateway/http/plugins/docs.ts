@@ -5,7 +5,7 @@
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { FastifyInstance } from 'fastify';
-import { MessagesErrorAnswer } from '../../api/endpoints/messages/messages-error.js';
+import { MessagesErrorAnswer } from '../../api/endpoints/messages/messages.js';
 import { ErrorAnswer } from '../../api/schemas/shared.js';
 import { ERROR_SCHEMA_ID, MESSAGES_ERROR_ID } from '../routes/describe.js';
 

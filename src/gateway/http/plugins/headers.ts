@@ -1,8 +1,8 @@
-/** Headers of every response: the request id, protections for browsers; and warnings. */
+/** Headers of every response: the request id, and protections for browsers. */
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { HeadersOf, requestIdHeader, warningHeader } from '../../api/schemas/headers.js';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { HeadersOf, requestIdHeader } from '../../api/schemas/headers.js';
 import { dialectOf } from '../api-dialect.js';
 
 /** The client's X-Request-Id if it is one printable word, else a new id. */
@@ -28,15 +28,4 @@ export function registerHeaders(app: FastifyInstance): void {
     const { idHeader } = dialectOf(request);
     void reply.headers({ ...commonHeaders(request), ...(idHeader !== null && { [idHeader]: request.id }) });
   });
-}
-
-const WARNING: keyof HeadersOf<typeof warningHeader> = 'x-sortie-warning';
-
-/**
- * Adds a sentence to the header that tells a client which of its fields have no effect. The status line must not be
- * sent.
- */
-export function warn(reply: FastifyReply, text: string): void {
-  const said = reply.getHeader(WARNING);
-  void reply.header(WARNING, said === undefined ? text : `${String(said)} ${text}`);
 }

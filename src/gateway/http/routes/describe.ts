@@ -11,7 +11,6 @@ import {
   requestIdHeader,
   requestLimitHeaders,
   tokenLimitHeaders,
-  warningHeader,
 } from '../../api/schemas/headers.js';
 
 /**
@@ -59,7 +58,7 @@ export function responsesOf({ answer, meaning, dialect, isShared, events }: Desc
   return {
     200: {
       description: generates ? `With stream: true, server-sent events ${events}` : meaning,
-      headers: { ...common, ...(generates && { ...planHeaders, ...warningHeader }) },
+      headers: { ...common, ...(generates && planHeaders) },
       content: { ...json(answer), ...(generates && { 'text/event-stream': { schema: EVENT } }) },
     },
     default: {

@@ -8,7 +8,6 @@ import type { GeneratingEndpoint } from '../../api/endpoints/endpoint.js';
 import { serveStream, serveWhole, type WholeBody } from '../../api/generation/serve.js';
 import { answerAttributes, answerHeaders } from '../../telemetry/answer-record.js';
 import { clientAbortSignal } from '../response-lifecycle.js';
-import { warn } from '../plugins/headers.js';
 import { SseStream } from '../sse.js';
 
 /** The field of all bodies that this file reads. */
@@ -44,9 +43,6 @@ export function apiRequestOf<Body>(request: FastifyRequest, reply: FastifyReply,
     signal: clientAbortSignal(reply),
     trace: request.trace,
     addLogFields: (fields) => Object.assign(request.logFields, fields),
-    warn: (text) => {
-      warn(reply, text);
-    },
     answered: (record) => {
       request.answer = record;
       request.trace?.describe(answerAttributes(record));

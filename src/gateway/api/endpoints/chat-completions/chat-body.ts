@@ -7,6 +7,14 @@ export const FunctionName = Type.String({
   'x-rule': '1 to 64 letters, digits, underscores and hyphens',
 });
 
+/** In a tool, of any dialect. */
+export const STRICT = Type.Optional(
+  Type.Boolean({
+    description:
+      'Has no effect: every call follows its schema. maxLength, maxItems and maxProperties above 4,096 have none either.',
+  }),
+);
+
 export const Tool = Type.Object({
   type: Type.Literal('function', { 'x-rule': '"function"' }),
   function: Type.Object({
@@ -17,7 +25,7 @@ export const Tool = Type.Object({
         description: 'JSON schema of the arguments, which are an object. Absent: no arguments.',
       }),
     ),
-    strict: Type.Optional(Type.Boolean({ description: 'Has no effect: every call follows its schema.' })),
+    strict: STRICT,
   }),
 });
 export type Tool = Static<typeof Tool>;
@@ -62,43 +70,37 @@ export const ChatMessageBody = Type.Object({
       description: 'Thoughts of an assistant message; the chat template decides whether the model sees them.',
     }),
     tool_calls: Type.Array(ToolCall, { description: 'Calls of an assistant message.' }),
-    prefix: Type.Boolean({
-      description: 'In a last assistant message: the answer continues it, as with continue_final_message.',
-    }),
     tool_call_id: Type.String({ description: 'In a tool message: the id of the call that it answers.' }),
   }),
 });
 export type ChatMessageBody = Static<typeof ChatMessageBody>;
 
 /** vLLM's fields for the end of the prompt. */
-export const endingFields = {
-  ...allOptional({
-    add_generation_prompt: Type.Boolean({
-      description:
-        'Adds the start of the answer after the messages. Default: true, or false with continue_final_message.',
-    }),
-    continue_final_message: Type.Boolean({
-      default: false,
-      description: 'The answer continues the last message, which stays open, and holds only the continuation.',
-    }),
+export const endingFields = allOptional({
+  add_generation_prompt: Type.Boolean({
+    description:
+      'Adds the start of the answer after the messages. Default: true, or false with continue_final_message.',
   }),
-};
+  continue_final_message: Type.Boolean({
+    default: false,
+    description: 'The answer continues the last message, which stays open, and holds only the continuation.',
+  }),
+});
 
 export const Effort = oneWord(['none', 'minimal', 'low', 'medium', 'high', 'xhigh']);
 
 /** Fields for variables of the chat template. */
-export const templateFields = {
-  ...allOptional({
-    chat_template_kwargs: Type.Record(Type.String(), Type.Unknown(), {
-      description: 'Further variables of the chat template, such as enable_thinking, as in vLLM.',
-    }),
-    reasoning_effort: Effort,
-    thinking_token_budget: Type.Integer({
-      minimum: 0,
-      description: 'Most tokens of the thoughts of a model that thinks, as in vLLM.',
-    }),
+export const templateFields = allOptional({
+  chat_template_kwargs: Type.Record(Type.String(), Type.Unknown(), {
+    description: 'Further variables of the chat template, such as enable_thinking, as in vLLM.',
   }),
-};
+  reasoning_effort: Effort,
+  thinking_token_budget: Type.Integer({
+    minimum: 0,
+    description:
+      'Most tokens of the thoughts, as in vLLM. No effect on a model that does not think between two tokens of its own.',
+  }),
+});
 
 export const ChatBody = Type.Object(
   {
@@ -129,28 +131,6 @@ export const ChatBody = Type.Object(
         temperature: 0,
         sortie: { latency_budget_ms: 2000 },
       },
-      {
-        model: 'smollm2-135m-sorted',
-        messages: [{ role: 'user', content: 'What is the weather in Paris?' }],
-        tools: [
-          {
-            type: 'function',
-            function: {
-              name: 'get_weather',
-              description: 'Current weather of a city.',
-              parameters: {
-                type: 'object',
-                properties: { city: { type: 'string', maxLength: 40 } },
-                required: ['city'],
-                additionalProperties: false,
-              },
-            },
-          },
-        ],
-        tool_choice: 'required',
-        max_tokens: 64,
-        sortie: { latency_budget_ms: 2000 },
-      },
     ],
   },
 );
@@ -163,5 +143,5 @@ export interface Translation {
    * Parameters of the chat and the client's names for them. A name stands for its fields and items, too:
    * `messages[0]` for `messages[0].content`.
    */
-  readonly names: Iterable<readonly [chat: string, client: string]>;
+  readonly names: readonly (readonly [chat: string, client: string])[];
 }

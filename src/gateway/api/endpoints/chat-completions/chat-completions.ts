@@ -11,21 +11,16 @@ import { ChatLogprob, chatLogprobs } from '../../generation/logprobs.js';
 import { encodePrediction, waitLimitOf } from '../../generation/prompt.js';
 import { budgetOf, readRequest, type GenerationRequest } from '../../generation/read-request.js';
 import { answerGrammar } from '../../params/structured-outputs.js';
-import { answerThoughts, checkBound, thoughtTokens } from '../../params/thoughts.js';
+import { answerThoughts, thoughtTokens } from '../../params/thoughts.js';
 import { rejectUnsupported } from '../../params/value-limits.js';
 import { SortieReport } from '../../schemas/report.js';
 import { FinishReason, NullableString, Usage } from '../../schemas/shared.js';
 import type { GeneratingEndpoint } from '../endpoint.js';
 import { ChatBody, ToolCall } from './chat-body.js';
-import { chatPrompt, continuesLast, textOf } from './chat-prompt.js';
+import { chatPrompt, textOf } from './chat-prompt.js';
 import { planTools } from './tool-grammar.js';
 
-/** @param copies of the log-probabilities in the answer */
-export async function readChat(
-  context: ApiContext,
-  request: ApiRequest<ChatBody>,
-  copies = 1,
-): Promise<GenerationRequest> {
+export async function readChat(context: ApiContext, request: ApiRequest<ChatBody>): Promise<GenerationRequest> {
   const { body } = request;
   rejectUnsupported(body, ChatBody.properties);
   if ((body.top_logprobs ?? 0) > 0 && body.logprobs !== true) {
@@ -34,14 +29,13 @@ export async function readChat(
   const { tools, grammar: asked } = planTools(body, answerGrammar(body));
   const tags = context.model.chat?.thoughts ?? null;
   const tokens = tags === null ? null : thoughtTokens(tags, context.model.tokenizer);
-  checkBound(body.thinking_token_budget, tokens);
   // A grammar holds from the first token, unless the engine can tell where thoughts end.
   const mayThink = asked === null || tokens !== null;
   const budget = budgetOf(context, request);
   const waitLimit = waitLimitOf(request, budget);
   const prompt = await chatPrompt(context, body, { tools, waitLimit, mayThink });
   const last = body.messages.at(-1);
-  const continued = continuesLast(body) && last !== undefined ? textOf(last) : null;
+  const continued = body.continue_final_message === true && last !== undefined ? textOf(last) : null;
   const thoughts = tags !== null && mayThink ? answerThoughts(tags, prompt.text, continued) : null;
   return readRequest(context, request, {
     kind: 'chat',
@@ -51,7 +45,6 @@ export async function readChat(
     maxTokens: body.max_completion_tokens ?? body.max_tokens ?? null,
     defaultTokens: context.limits.maxTokensDefault,
     logprobs: body.logprobs === true ? (body.top_logprobs ?? 0) : null,
-    copies,
     echo: false,
     grammar: asked,
     thoughts,
@@ -117,7 +110,7 @@ export const chatCompletions: GeneratingEndpoint<ChatBody> = {
   answer: ChatAnswer,
   events: '(chat.completion.chunk).',
   userOf: ({ user }) => user,
-  read: (context, request) => readChat(context, request),
+  read: readChat,
   form(_request, answer, send) {
     const { tokenizer } = answer.model;
     const scores = (tokens: readonly ChoiceToken[]) =>

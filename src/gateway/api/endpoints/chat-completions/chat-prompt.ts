@@ -1,9 +1,8 @@
 /**
  * The prompt of a chat: its messages by OpenAI's rules for roles, the variables of the chat template, and its end.
  *
- * The end is the start of an answer, nothing, or the last message, which the answer continues. Fields: vLLM's
- * `add_generation_prompt` and `continue_final_message`, and Mistral's and DeepSeek's `prefix` of the last message. A
- * last assistant message without them is complete, as in OpenAI's API and in vLLM.
+ * The end is the start of an answer, nothing, or the last message, which the answer continues. A last assistant message
+ * without vLLM's `continue_final_message` is complete, as in OpenAI's API and in vLLM.
  */
 import {
   type ChatMessage,
@@ -48,7 +47,7 @@ export async function chatPrompt(
   { tools, mayThink = true, ...encoding }: PromptRules,
 ): Promise<Prompt> {
   const { messages, reasoning_effort: effort, add_special_tokens: addSpecial = false } = body;
-  const { continuesLast, addGenerationPrompt } = promptEnding(body);
+  checkEnding(body);
   const template = context.model.chat;
   const variables = templateVariables(template, body);
   for (const [i, message] of messages.entries())
@@ -67,9 +66,10 @@ export async function chatPrompt(
   const structured = [tools, plain.map(({ tool_calls: calls }) => calls ?? []), variables].flat(2);
   if (hasMoreValues(structured, maxLength)) throw tooLong(maxLength, `over ${maxLength}`, null, 'messages');
   try {
-    const text = continuesLast
-      ? template.renderOpen(plain, tools, variables)
-      : template.render(plain, addGenerationPrompt, tools, variables);
+    const text =
+      body.continue_final_message === true
+        ? template.renderOpen(plain, tools, variables)
+        : template.render(plain, body.add_generation_prompt ?? true, tools, variables);
     const isClosed = template.thoughts !== null && (effort === 'none' || !mayThink);
     const prompt = isClosed ? withoutThoughts(template.thoughts, text) : text;
     // The chat template writes the begin token itself.
@@ -141,57 +141,26 @@ function chatMessages(bodies: readonly ChatMessageBody[]): ChatMessage[] {
   });
 }
 
-/** Whether the answer continues the last message. */
-export function continuesLast({ messages, continue_final_message: continues }: PromptFields): boolean {
-  return continues === true || messages.at(-1)?.prefix === true;
-}
-
 /** @throws ApiError invalid_value for a message that cannot be continued, and for contradicting fields */
-function promptEnding(body: PromptFields) {
-  const { messages } = body;
-  const last = messages.length - 1;
-  const other = messages.findIndex(
-    ({ prefix, role }, index) => prefix === true && (index !== last || role !== 'assistant'),
-  );
-  if (other >= 0) {
-    throw invalid(`messages[${other}].prefix`, 'is only allowed in a last message of the role "assistant"');
-  }
-  if (!continuesLast(body)) return { continuesLast: false, addGenerationPrompt: body.add_generation_prompt ?? true };
-  if (body.add_generation_prompt === true) {
+function checkEnding({ messages, continue_final_message: continues, add_generation_prompt: adds }: PromptFields): void {
+  if (continues !== true) return;
+  if (adds === true) {
     const rule = 'must be false or absent if the answer continues the last message, got true';
     throw invalid('add_generation_prompt', rule);
   }
-  if ((messages[last]?.tool_calls ?? []).length > 0) {
+  if ((messages.at(-1)?.tool_calls ?? []).length > 0) {
     const rule = 'must be absent: an answer cannot continue a message with calls';
-    throw invalid(`messages[${last}].tool_calls`, rule);
+    throw invalid(`messages[${messages.length - 1}].tool_calls`, rule);
   }
-  return { continuesLast: true, addGenerationPrompt: false };
-}
-
-/** The messages with a last assistant message to continue, as in Anthropic's API. A message with calls is complete. */
-export function withOpenEnd(messages: readonly ChatMessageBody[]): ChatMessageBody[] {
-  return messages.map((each, index) =>
-    index === messages.length - 1 && each.role === 'assistant' && (each.tool_calls ?? []).length === 0
-      ? { ...each, prefix: true }
-      : each,
-  );
-}
-
-/** Whether a model thinks, by its template. */
-export function hasThoughts(template: ChatTemplate): boolean {
-  return template.thoughts !== null || template.mentions('reasoning_effort') || template.mentions('enable_thinking');
 }
 
 /**
  * `chat_template_kwargs` and `reasoning_effort`: variables of the chat template, in vLLM's and OpenAI's names.
- * @throws ApiError unsupported_parameter for an effort of a model that does not think
+ * An effort has no effect on a model that does not think.
  */
 function templateVariables(template: ChatTemplate | null, fields: PromptFields): TemplateVariables {
   const { chat_template_kwargs: given = {}, reasoning_effort: effort } = fields;
   if (effort === undefined || template === null) return given;
   if (template.mentions('reasoning_effort')) return { reasoning_effort: effort, ...given };
-  if (template.mentions('enable_thinking')) return { enable_thinking: effort !== 'none', ...given };
-  if (effort === 'none' || hasThoughts(template)) return given;
-  const rule = 'reasoning_effort must be "none" or absent: the chat template of this model has no thoughts';
-  throw new ApiError('unsupported_parameter', `${rule}, got "${effort}".`, 'reasoning_effort');
+  return template.mentions('enable_thinking') ? { enable_thinking: effort !== 'none', ...given } : given;
 }

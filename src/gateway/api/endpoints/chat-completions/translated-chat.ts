@@ -15,12 +15,9 @@ import { planTools } from './tool-grammar.js';
 
 /** The client's name of a chat parameter, by the longest part of it that has a name. */
 function clientName(names: Translation['names'], param: string): string {
-  const known = new Map(names);
-  for (let head = param; head !== ''; head = head.replace(/(\.[^.[]*|\[\d+\]|^[^.[]*)$/, '')) {
-    const name = known.get(head);
-    if (name !== undefined) return name + param.slice(head.length);
-  }
-  return param;
+  const named = names.filter(([chat]) => param.startsWith(chat) && /^([.[]|$)/.test(param.slice(chat.length)));
+  const [[chat, client] = ['', '']] = named.sort(([one], [other]) => other.length - one.length);
+  return client + param.slice(chat.length);
 }
 
 function translated(error: ApiError, names: Translation['names']): ApiError {
@@ -40,17 +37,13 @@ export async function withNames<T>(names: Translation['names'], run: () => Promi
   }
 }
 
-/**
- * @param copies of the log-probabilities in the answer
- * @throws ApiError as a chat does, with the client's parameters
- */
+/** @throws ApiError as a chat does, with the client's parameters */
 export async function readAsChat(
   context: ApiContext,
   request: ApiRequest<unknown>,
   { body, names }: Translation,
-  copies = 1,
 ): Promise<GenerationRequest> {
-  const read = await withNames(names, () => readChat(context, { ...request, body }, copies));
+  const read = await withNames(names, () => readChat(context, { ...request, body }));
   const { grammar, quota } = read;
   return {
     ...read,

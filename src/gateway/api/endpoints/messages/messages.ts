@@ -4,32 +4,26 @@ import { saidOf } from '../../generation/joined-fields.js';
 import type { GenerationRequest } from '../../generation/read-request.js';
 import type { Form, FormAnswer } from '../../generation/serve.js';
 import type { ApiContext, ApiRequest, EventStream } from '../../context.js';
-import { type NeutralValues, rejectUnsupported } from '../../params/value-limits.js';
+import type { ApiError } from '../../errors.js';
+import { requestedModel } from '../../params/depth.js';
 import { SortieReport } from '../../schemas/report.js';
 import { NullableString } from '../../schemas/shared.js';
 import { nullable, type Static, Type, words } from '../../../../util/schema.js';
-import { readAsChat } from '../chat-completions/translated-chat.js';
-import type { GeneratingEndpoint } from '../endpoint.js';
-import { MessagesBody } from './messages-body.js';
-import { messagesError, upstreamError } from './messages-error.js';
-import { translate } from './translate-messages.js';
+import { countTranslated, readAsChat } from '../chat-completions/translated-chat.js';
+import { type GeneratingEndpoint, plainEndpoint } from '../endpoint.js';
+import { CountTokensBody, MessagesBody, translate } from './messages-body.js';
 
-const AnswerBlock = Type.Union([
-  Type.Object({ type: Type.Literal('text'), text: Type.String() }),
-  Type.Object({
-    type: Type.Literal('thinking'),
-    thinking: Type.String(),
-    signature: Type.String({ description: 'Empty: the server signs nothing.' }),
-  }),
-  Type.Object({
-    type: Type.Literal('tool_use'),
-    id: Type.String(),
-    name: Type.String(),
-    input: Type.Record(Type.String(), Type.Unknown()),
-    caller: Type.Object({ type: Type.Literal('direct') }),
-  }),
-]);
-type AnswerBlock = Static<typeof AnswerBlock>;
+type AnswerBlock =
+  | { readonly type: 'text'; text: string }
+  // The server signs nothing.
+  | { readonly type: 'thinking'; thinking: string; readonly signature: '' }
+  | {
+      readonly type: 'tool_use';
+      readonly id: string;
+      readonly name: string;
+      input: object;
+      readonly caller: { readonly type: 'direct' };
+    };
 
 const StopReason = words([
   'end_turn',
@@ -39,7 +33,6 @@ const StopReason = words([
   'model_context_window_exceeded',
   'refusal',
 ]);
-type StopReason = Static<typeof StopReason>;
 
 const MessagesUsage = Type.Object({
   input_tokens: Type.Integer({ description: 'Tokens of the prompt without those in cache_read_input_tokens.' }),
@@ -47,56 +40,73 @@ const MessagesUsage = Type.Object({
   cache_read_input_tokens: Type.Integer({ description: 'Tokens of the prompt that a shared prefix saved.' }),
   output_tokens: Type.Integer(),
 });
-type MessagesUsage = Static<typeof MessagesUsage>;
 
-const MessagesAnswer = Type.Object({
-  id: Type.String(),
-  type: Type.Literal('message'),
-  role: Type.Literal('assistant'),
-  model: Type.String(),
-  content: Type.Array(AnswerBlock),
-  stop_reason: nullable(StopReason),
-  stop_sequence: NullableString,
-  stop_details: Type.Null(),
-  container: Type.Null(),
-  diagnostics: Type.Null(),
-  usage: MessagesUsage,
-  sortie: Type.Optional(SortieReport),
+/** Anthropic's message. */
+const MessagesAnswer = Type.Object(
+  {
+    id: Type.String(),
+    type: Type.Literal('message'),
+    role: Type.Literal('assistant'),
+    model: Type.String(),
+    content: Type.Array(Type.Object({ type: words(['text', 'thinking', 'tool_use']) }, { additionalProperties: true })),
+    stop_reason: nullable(StopReason),
+    stop_sequence: NullableString,
+    usage: MessagesUsage,
+    sortie: SortieReport,
+  },
+  { additionalProperties: true },
+);
+
+/** The form of an error, which is also the data of an error event. */
+export const MessagesErrorAnswer = Type.Object({
+  type: Type.Literal('error'),
+  error: Type.Object({ type: Type.String(), message: Type.String() }, { additionalProperties: true }),
+  request_id: Type.String(),
 });
-type MessagesAnswer = Static<typeof MessagesAnswer>;
 
-/** Fields that would change an answer and that this server does not have. */
-const UNSUPPORTED: NeutralValues = {
-  container: [],
-  mcp_servers: [],
-  output_format: [],
-  // A chat's names of fields that have other names here.
-  stop: [],
-  response_format: [],
-  max_completion_tokens: [],
-  n: [1],
+/** Anthropic's names for the kinds of errors. A 502 or 503 has lost or lacks room: its clients retry both. */
+const ERROR_TYPES: Readonly<Record<number, string>> = {
+  401: 'authentication_error',
+  404: 'not_found_error',
+  413: 'request_too_large',
+  429: 'rate_limit_error',
+  502: 'overloaded_error',
+  503: 'overloaded_error',
 };
+const typeOf = (status: number): string =>
+  ERROR_TYPES[status] ?? (status >= 500 ? 'api_error' : 'invalid_request_error');
 
-/** @throws ApiError unsupported_parameter */
-function checkSupported(body: MessagesBody): void {
-  rejectUnsupported(body, MessagesBody.properties, UNSUPPORTED);
+/** The body of an error, which is also the data of an error event. Sortie's fields come after Anthropic's two. */
+export function messagesError({ message, param, code, status, extra }: ApiError, request_id: string): object {
+  return { type: 'error', error: { type: typeOf(status), message, param, code, ...extra }, request_id };
+}
+
+/** An error of an upstream in this form. A text that is not OpenAI's JSON is cut. */
+function upstreamError(status: number, text: string, request_id: string): string {
+  let message: unknown;
+  try {
+    message = (JSON.parse(text) as { error?: { message?: unknown } | null }).error?.message;
+  } catch {
+    // Proxies answer in HTML.
+  }
+  if (typeof message !== 'string') message = `The upstream model rejected the request: ${text.slice(0, 200)}`;
+  return JSON.stringify({ type: 'error', error: { type: typeOf(status), message }, request_id });
 }
 
 /** @throws ApiError as a chat does. More tokens than the context has left are allowed: the answer ends there. */
 async function read(context: ApiContext, request: ApiRequest<MessagesBody>): Promise<GenerationRequest> {
   const { body } = request;
-  checkSupported(body);
   // Clients ask for 4,096 or 32,000 tokens without knowing the context. A default is cut to the context, as Anthropic
   // does with the limit.
   const limits = { ...context.limits, maxTokensDefault: body.max_tokens };
-  return readAsChat({ ...context, limits }, request, translate(context.model, body));
+  return readAsChat({ ...context, limits }, request, translate(body));
 }
 
 /** The fields that no answer of this server fills. */
 const UNFILLED = { stop_details: null, container: null } as const;
 
 /** Anthropic counts the tokens of a shared prefix apart from the other input. */
-function usageOf(answer: FormAnswer): MessagesUsage {
+function usageOf(answer: FormAnswer): Static<typeof MessagesUsage> {
   const { prompt_tokens, completion_tokens, prompt_tokens_details } = answer.usage();
   const { cached_tokens: cached } = prompt_tokens_details;
   return {
@@ -107,7 +117,7 @@ function usageOf(answer: FormAnswer): MessagesUsage {
   };
 }
 
-function stopReason(answer: FormAnswer, { max_tokens: asked }: MessagesBody): StopReason {
+function stopReason(answer: FormAnswer, { max_tokens: asked }: MessagesBody): Static<typeof StopReason> {
   const [choice] = answer.choices;
   if (choice?.finishReason === 'content_filter') return 'refusal';
   if (choice?.finishReason === 'tool_calls') return 'tool_use';
@@ -128,11 +138,7 @@ function endOf(answer: FormAnswer, body: MessagesBody) {
 }
 
 /** @param end absent: the answer has only begun */
-function messageOf(
-  answer: FormAnswer,
-  content: AnswerBlock[],
-  end?: ReturnType<typeof endOf>,
-): Omit<MessagesAnswer, 'sortie'> {
+function messageOf(answer: FormAnswer, content: AnswerBlock[], end?: ReturnType<typeof endOf>) {
   return {
     id: `msg_${answer.request.id}`,
     type: 'message',
@@ -151,10 +157,10 @@ type Emit = (type: string, fields?: object) => void;
 type Block<T extends AnswerBlock['type']> = Extract<AnswerBlock, { type: T }>;
 
 /** The input of a call, or an empty one for a call that was cut. */
-function inputOf(text: string): Record<string, unknown> {
+function inputOf(text: string): object {
   try {
     // The grammar of calls lets only objects through.
-    return JSON.parse(text) as Record<string, unknown>;
+    return JSON.parse(text) as object;
   } catch {
     return {};
   }
@@ -265,13 +271,30 @@ export const messages: GeneratingEndpoint<MessagesBody> = {
   form: messageForm,
   elsewhere: {
     translate(body, mostTokens) {
-      checkSupported(body);
       // Clients must state a length, and can't know the bound of their key.
       const max_tokens = Math.min(body.max_tokens, mostTokens ?? Infinity);
-      const translation = translate(null, body);
+      const translation = translate(body, false);
       return { ...translation, body: { ...translation.body, max_tokens } };
     },
     errorBody: upstreamError,
   },
   terminator: null,
 };
+
+const CountTokensAnswer = Type.Object({ input_tokens: Type.Integer() });
+
+export const countTokens = plainEndpoint<CountTokensBody>({
+  path: '/v1/messages/count_tokens',
+  operationId: 'countTokens',
+  summary: 'Count the tokens of a prompt',
+  tag: 'Anthropic',
+  dialect: 'anthropic',
+  body: CountTokensBody,
+  answer: CountTokensAnswer,
+  meaning: 'The tokens of the prompt.',
+  isShared: true,
+  async serve(context, { body, signal }): Promise<Static<typeof CountTokensAnswer>> {
+    requestedModel(context.model, body.model);
+    return { input_tokens: await countTranslated(context, translate(body), signal) };
+  },
+});
