@@ -39,6 +39,9 @@ export async function describeRoutes(app: FastifyInstance, version: string): Pro
   });
 }
 
+const LOGO =
+  '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 120 32"><text y="25" font-size="24" fill="#fff">Sortie</text></svg>';
+
 /** Serves the document, and a page with forms to call it. */
 export async function registerDocs(app: FastifyInstance): Promise<void> {
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger());
@@ -46,5 +49,6 @@ export async function registerDocs(app: FastifyInstance): Promise<void> {
     routePrefix: '/docs',
     uiConfig: { docExpansion: 'list' },
     theme: { title: 'Sortie API' },
+    logo: { type: 'image/svg+xml', content: LOGO, href: '/', target: '_self' },
   });
 }
