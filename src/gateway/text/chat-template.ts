@@ -1,19 +1,14 @@
 /**
- * A Jinja template that a model folder brings: its rendering ends in time, and makes a bounded number of list entries
- * and characters. The process aborts over a list that is too long.
- *
- * Renders chat messages as one prompt text, by the model's own Jinja template.
+ * Renders chat messages as one prompt text, by the Jinja template that a model folder brings. A rendering ends in time,
+ * and makes a bounded number of list entries and characters: the process aborts over a list that is too long.
  */
 import { Environment, Interpreter, Template } from '@huggingface/jinja';
-import { within } from '../../util/time-limit.js';
 import { randomUUID } from 'node:crypto';
 import { thoughtTags, type ThoughtTags } from './thoughts.js';
 import { speaksOfTools, withoutTools, type ChatTool, type ChatToolCall } from './tool-form.js';
 
 /** Time limit of a rendering, which blocks the event loop. Ordinary ones take a millisecond. */
 const MOST_MS = 1500;
-/** Time and largest value of a rendering without that limit, whose watch costs milliseconds on a busy machine. */
-const QUICK = { ms: 20, size: 2 ** 14 } as const;
 /** Numbers of a range. */
 const MOST_NUMBERS = 100_000;
 /** Numbers of all ranges of a rendering: an object each. */
@@ -43,49 +38,27 @@ const Library = Interpreter as unknown as new (scope: unknown) => {
 /** The library keeps its own function for itself. */
 const NOW = new Template('{{ strftime_now(format) }}');
 
-class BoundedTemplate {
-  readonly #template: Template;
-
-  /** @throws Error for a template that the library can't read */
-  constructor(source: string) {
-    this.#template = new Template(source);
-  }
-
-  /** @throws TimeLimitError, or an error of the template */
-  render(variables: Readonly<Record<string, unknown>>): string {
-    try {
-      return this.#run(QuickInterpreter, variables);
-    } catch (error) {
-      if (!(error instanceof NotQuick)) throw error;
-      return within(MOST_MS, () => this.#run(BoundedInterpreter, variables));
-    }
-  }
-
-  #run(Kind: typeof Library, variables: Readonly<Record<string, unknown>>): string {
-    const scope = new Scope();
-    for (const [name, value] of Object.entries({ ...globals(), ...variables })) scope.set(name, value);
-    return String(new Kind(scope).run(this.#template.parsed).value);
-  }
-}
-
-/** A rendering needs the time limit. */
-class NotQuick extends Error {}
-
 /**
- * Evaluates nodes as the library does, while each ends soon: the time between two nodes grows with the values of the
- * first alone, and these are small.
+ * Evaluates nodes as the library does, and counts what they make. The time between two nodes grows with the size of
+ * their values alone, so a look at the clock at each node ends a rendering in time.
  */
-class QuickInterpreter extends Library {
-  readonly #endsAt = performance.now() + QUICK.ms;
+class BoundedInterpreter extends Library {
+  readonly #endsAt = performance.now() + MOST_MS;
   /** Sizes of lists and objects, which do not change. */
   readonly #sizes = new WeakMap<object, number>();
+  #made = 0;
 
   override evaluate(node: Node | undefined, scope: unknown): Value {
-    // This statement's filter gets a text that no node makes.
-    if (node?.type === 'FilterStatement' || performance.now() > this.#endsAt) throw new NotQuick();
+    if (performance.now() > this.#endsAt) throw new Error(`a rendering takes more than ${MOST_MS / 1000} s`);
+    // Its filter gets a text that no node makes.
+    if (node?.type === 'FilterStatement') throw new Error('a template must have no filter statement');
     const result = super.evaluate(node, scope);
-    if (this.#sizeOf(result, true) > QUICK.size) throw new NotQuick();
-    return result;
+    const { value } = result;
+    if (node !== undefined && (Array.isArray(value) || typeof value === 'string'))
+      if (isMaker(node, typeof value === 'string')) this.#made += value.length;
+    const most = Math.max(this.#made, this.#sizeOf(result, true));
+    if (most <= MOST_MADE) return result;
+    throw new Error(`a rendering must make at most ${MOST_MADE} list entries and characters, got ${most}`);
   }
 
   /** Characters and entries of a value written out. Infinity: it holds a namespace, which may grow. */
@@ -102,22 +75,6 @@ class QuickInterpreter extends Library {
     }
     if (!isNamespace) this.#sizes.set(value, size);
     return size;
-  }
-}
-
-/** Evaluates nodes as the library does, and counts what they make. */
-class BoundedInterpreter extends Library {
-  #made = 0;
-
-  override evaluate(node: Node | undefined, scope: unknown): Value {
-    const result = super.evaluate(node, scope);
-    const { value } = result;
-    if (node === undefined || !(Array.isArray(value) || typeof value === 'string')) return result;
-    if (isMaker(node, typeof value === 'string')) this.#made += value.length;
-    const most = Math.max(this.#made, value.length);
-    if (most > MOST_MADE)
-      throw new Error(`a rendering must make at most ${MOST_MADE} list entries and characters, got ${most}`);
-    return result;
   }
 }
 
@@ -182,7 +139,7 @@ export class ChatTemplateError extends Error {
 
 /** A chat template, parsed once. */
 export class ChatTemplate {
-  readonly #template: BoundedTemplate;
+  readonly #template: Template;
   readonly #speaksOfTools: boolean;
   readonly #specials: Readonly<Record<string, string>>;
   readonly #source: string;
@@ -194,7 +151,7 @@ export class ChatTemplate {
     this.#specials = specials;
     this.#source = source;
     this.thoughts = thoughtTags(source);
-    this.#template = new BoundedTemplate(source);
+    this.#template = new Template(source);
     this.#speaksOfTools = speaksOfTools(source);
   }
 
@@ -219,7 +176,9 @@ export class ChatTemplate {
         ? { messages, ...(tools.length > 0 ? { tools } : {}) }
         : { messages: withoutTools(messages, tools) };
       const usual = { ...told, add_generation_prompt: addGenerationPrompt, ...this.#specials };
-      return this.#template.render({ ...variables, ...usual });
+      const scope = new Scope();
+      for (const [name, value] of Object.entries({ ...globals(), ...variables, ...usual })) scope.set(name, value);
+      return String(new BoundedInterpreter(scope).run(this.#template.parsed).value);
     } catch (error) {
       throw new ChatTemplateError(error instanceof Error ? error.message : String(error));
     }
