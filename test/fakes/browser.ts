@@ -143,12 +143,6 @@ export class Page {
     await this.send('Emulation.setDeviceMetricsOverride', metrics);
     await this.send('Emulation.setEmulatedMedia', { features: [{ name: 'prefers-color-scheme', value: scheme }] });
   }
-
-  /** @returns the page as a PNG */
-  async screenshot(): Promise<Buffer> {
-    const { data } = await this.send('Page.captureScreenshot', { captureBeyondViewport: true });
-    return Buffer.from(String(data), 'base64');
-  }
 }
 
 let browser: Browser | null = null;

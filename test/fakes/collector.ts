@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import { type Logger, pino } from 'pino';
 import type { Tracing } from '../../src/gateway/telemetry/trace.js';
 import { startTracing } from '../../src/gateway/telemetry/tracing.js';
-import { listening } from './plain-server.js';
+import { listening } from './upstream.js';
 
 type Value = { readonly stringValue: string } | { readonly intValue: number } | object;
 

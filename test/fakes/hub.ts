@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Test } from 'tap';
-import { listening } from './plain-server.js';
+import { listening } from './upstream.js';
 
 export const COMMIT = 'c0ffee'.padEnd(40, '0');
 

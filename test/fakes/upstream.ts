@@ -1,16 +1,26 @@
-/** A server with the API of OpenAI whose answers a test scripts, byte by byte. */
-import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http';
+/** Servers with the API of OpenAI whose answers a test scripts, byte by byte. */
+import { once } from 'node:events';
+import { createServer, type IncomingHttpHeaders, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import type { Upstream } from '../../src/gateway/upstream/upstream.js';
 import { monotonicMs } from '../../src/util/clock.js';
-import { listening } from './plain-server.js';
+
+interface Body {
+  readonly messages?: readonly { readonly role: string; readonly content: string }[];
+  readonly [field: string]: unknown;
+}
+
+interface Teardown {
+  teardown(end: () => unknown): void;
+}
 
 export interface Exchange {
   readonly path: string;
   readonly headers: IncomingHttpHeaders;
   readonly text: string;
-  readonly body: Readonly<Record<string, unknown>>;
+  readonly body: Body;
   readonly response: ServerResponse;
   /** When the connection or the answer ended, on the monotonic clock. */
   closedAt: number | null;
@@ -34,16 +44,32 @@ export const upstream: Omit<Upstream, 'url'> = {
   extraHeaders: {},
 };
 
-export async function scriptedUpstream(
-  t: { teardown(end: () => unknown): void },
-  script: UpstreamScript,
-): Promise<ScriptedUpstream> {
+/** Lets a server listen on a free port of this machine until the end of the test. @returns its address */
+export async function listening(t: Teardown, server: Server): Promise<string> {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+/** The URL of a port without a server. */
+export async function closedUrl(): Promise<string> {
+  const ends: (() => unknown)[] = [];
+  const url = await listening({ teardown: (end) => ends.push(end) }, createServer());
+  for (const end of ends) end();
+  return url;
+}
+
+export async function scriptedUpstream(t: Teardown, script: UpstreamScript): Promise<ScriptedUpstream> {
   const exchanges: Exchange[] = [];
   const server = createServer((request, response) => {
     let text = '';
     request.setEncoding('utf8').on('data', (data: string) => (text += data));
     request.on('end', () => {
-      const body = JSON.parse(text) as Exchange['body'];
+      const body = (text === '' ? {} : JSON.parse(text)) as Body;
       const exchange: Exchange = {
         ...{ path: request.url ?? '', headers: request.headers, text, body, response, closedAt: null },
       };
@@ -167,3 +193,71 @@ export const SILENT: Readonly<Record<string, UpstreamScript>> = {
   'role only': (exchange) => starts(exchange, ''),
   'thoughts for ever': repeats(event(chunk({ reasoning_content: 'Well. ' }))),
 };
+
+/** An answer as vLLM, llama.cpp and Ollama write it, without any field of Sortie. */
+export interface PlainAnswer {
+  /** Parts of the text, one an event. */
+  readonly parts: readonly string[];
+  /** Milliseconds ahead of each part. */
+  readonly pace?: number;
+  readonly finish?: string;
+  /** Tokens that the usage states; null for a server that ignores `stream_options`. */
+  readonly usage?: number | null;
+  /** Bytes to send instead of the events. */
+  readonly raw?: UpstreamScript;
+  /** Closes the connection behind the parts. */
+  readonly isBroken?: boolean;
+}
+
+/** @param answer of a request by its number, from 0 @returns its requests, and how many clients left an answer */
+export async function plainServer(t: Teardown, answer: (index: number) => PlainAnswer) {
+  const requests: Exchange[] = [];
+  const left = { count: 0 };
+  const { url } = await scriptedUpstream(t, async (exchange) => {
+    const { path, text, response } = exchange;
+    if (text === '') {
+      const models = { object: 'list', data: [{ id: 'plain-7b', object: 'model', owned_by: 'library' }] };
+      response.writeHead(path === '/v1/models' ? 200 : 404, { 'content-type': 'application/json' });
+      response.end(JSON.stringify(models));
+      return;
+    }
+    const { parts, pace = 0, finish: reason = 'stop', usage = parts.length, raw, isBroken } = answer(requests.length);
+    requests.push(exchange);
+    if (raw !== undefined) return void raw(exchange);
+    response.on('close', () => {
+      if (!response.writableFinished) left.count++;
+    });
+    begin(exchange);
+    const isChat = path.endsWith('/chat/completions');
+    const send = (content: string | null, end: string | null = null, more: object = {}): void => {
+      const choice = { index: 0, text: content ?? '', finish_reason: end };
+      response.write(
+        event(chunk(content === null ? {} : { content }, end, isChat ? more : { choices: [choice], ...more })),
+      );
+    };
+    if (isChat) response.write(event(chunk({ role: 'assistant', content: null })));
+    for (const part of parts) {
+      if (pace > 0) await delay(pace, undefined, { ref: false });
+      send(part);
+    }
+    if (isBroken === true) {
+      await delay(20);
+      response.destroy();
+      return;
+    }
+    send(null, reason);
+    const counts = { prompt_tokens: 7, completion_tokens: usage, total_tokens: 7 + (usage ?? NaN) };
+    if (usage !== null) send(null, null, { choices: [], usage: counts });
+    response.end(event('[DONE]'));
+  });
+  return { url: url.origin, requests, left };
+}
+
+/** An answer of one piece with a status. */
+export function rawAnswer(status: number, type: string, text: string): PlainAnswer {
+  return { parts: [], raw: ({ response }) => response.writeHead(status, { 'content-type': type }).end(text) };
+}
+
+/** An answer of another status, with JSON. */
+export const jsonAnswer = (status: number, body: object): PlainAnswer =>
+  rawAnswer(status, 'application/json', JSON.stringify(body));

@@ -9,7 +9,7 @@ import { parseBudgets } from '../../bench/loadgen/budgets.js';
 import { benchCommand, type BenchResult } from '../../bench/loadgen/bench-command.js';
 import { benchDefaults, type BenchOptions } from '../../bench/loadgen/bench-options.js';
 import { openLoop } from '../../bench/loadgen/run.js';
-import { closedUrl, jsonAnswer, plainServer } from '../fakes/plain-server.js';
+import { closedUrl, jsonAnswer, plainServer } from '../fakes/upstream.js';
 import { build, says } from '../fakes/server.js';
 import { until } from '../support/until.js';
 
@@ -108,7 +108,7 @@ void t.test('times count from the scheduled arrival, although the client itself 
 
 void t.test('failures count by kind and as missed; an answer at a limit of the server is cut', async (t) => {
   const overload = jsonAnswer(429, { error: { message: 'Full.', code: 'queue_full' } });
-  const { url } = await plainServer(t, (_, index) => {
+  const { url } = await plainServer(t, (index) => {
     if (index === 1 || index === 2) return overload;
     if (index === 3) return { parts: ['a'], isBroken: true };
     if (index === 4) return { parts: ['a', 'b'], finish: 'length' };
@@ -149,7 +149,7 @@ void t.test('a log gives arrivals and budgets, and with --lengths trace the leng
 });
 
 void t.test('an interrupt ends the bench and keeps the answers so far', async (t) => {
-  const { url, left, requests } = await plainServer(t, (_, index) => ({ parts: ['a'], pace: index < 4 ? 0 : 60_000 }));
+  const { url, left, requests } = await plainServer(t, (index) => ({ parts: ['a'], pace: index < 4 ? 0 : 60_000 }));
   const stop = new AbortController();
   const out = file(t, 'bench.json');
   const running = bench({ url, requests: 50, rates: [100], out }, stop.signal);

@@ -3,7 +3,7 @@ import t from 'tap';
 import { RemoteError } from '../../bench/remote/server-error.js';
 import { chooseModel, serverAt } from '../../bench/remote/server.js';
 import { type Asked, eventData, type Part, streamAnswer } from '../../bench/remote/stream.js';
-import { closedUrl, jsonAnswer, plainServer, type PlainAnswer } from '../fakes/plain-server.js';
+import { closedUrl, jsonAnswer, plainServer, type PlainAnswer, rawAnswer } from '../fakes/upstream.js';
 import { until } from '../support/until.js';
 
 const QUESTION: Asked = { path: '/chat/completions', body: { messages: [{ role: 'user', content: 'Hi' }] } };
@@ -57,20 +57,20 @@ void t.test('a chat without any field of Sortie', async (t) => {
 });
 
 void t.test('every failure has a kind and a message', async (t) => {
-  const events = (text: string): PlainAnswer => ({ parts: [], raw: { status: 200, type: 'text/event-stream', text } });
+  const events = (text: string): PlainAnswer => rawAnswer(200, 'text/event-stream', text);
   const cases: [PlainAnswer, string, RegExp][] = [
     [jsonAnswer(429, { error: { message: 'Too many.', code: 'queue_full' } }), '429 queue_full', /429: Too many\./],
     [jsonAnswer(400, { object: 'error', message: 'No such model', code: 400 }), '400', /No such model/],
     [jsonAnswer(422, { detail: 'Wrong field' }), '422', /Wrong field/],
     [jsonAnswer(500, { error: 'out of memory' }), '500', /out of memory/],
-    [{ parts: [], raw: { status: 502, type: 'text/html', text: '<h1>Bad Gateway</h1>' } }, '502', /Bad Gateway/],
+    [rawAnswer(502, 'text/html', '<h1>Bad Gateway</h1>'), '502', /Bad Gateway/],
     [jsonAnswer(200, { choices: [] }), 'no stream', /"application\/json" instead of text\/event-stream/],
     [events('data: {"error":{"message":"Lost.","code":"engine_lost"}}\n\n'), 'stream engine_lost', /^Lost\.$/],
     [events('data: {broken\n\n'), 'bad stream', /not JSON: \{broken/],
     [events('data: {"choices":[{"delta":{"content":"a"}}]}\n\n'), 'incomplete stream', /closed before/],
     [{ parts: ['a'], isBroken: true }, 'connection lost', /connection lost/],
   ];
-  const { url } = await plainServer(t, (_, index) => cases[index]?.[0] ?? { parts: [] });
+  const { url } = await plainServer(t, (index) => cases[index]?.[0] ?? { parts: [] });
   for (const [, kind, message] of cases)
     await t.test(`${kind}: ${message.source}`, async (t) => {
       const failed = partsOf(streamAnswer(serverAt(url, null), 'm', QUESTION));

@@ -6,7 +6,7 @@ import { monotonicMs } from '../../src/util/clock.js';
 import { startTracing } from '../../src/gateway/telemetry/tracing.js';
 import { collect, tracingTo, valuesOf, type CollectedSpan, type Collector } from '../fakes/collector.js';
 import type { Script } from '../fakes/engine.js';
-import { listening } from '../fakes/plain-server.js';
+import { listening } from '../fakes/upstream.js';
 import { build, says, type Overrides, type TestServer } from '../fakes/server.js';
 import { until } from '../support/until.js';
 
