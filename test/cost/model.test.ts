@@ -75,16 +75,11 @@ void t.test('a run of stages costs its own part, and a catch-up leaves out what 
   t.ok(isNear(low / all, 15 / 30));
 });
 
-void t.test('the cost of a step beside its graphs counts for every step', async (t) => {
+void t.test('the cost of a step beside its graphs counts for every step, and a slowdown multiplies all', async (t) => {
   const step = { unit: 'step', kernel: '', decode: [1, 4].map((rows) => ({ rows, context: 0, ms: 0.5 })), prefill: [] };
-  const model = costModel({ units: [...table.units, step] }, shape);
-  const rows = [0, 0, 0, 0, 2];
-  t.ok(isNear(decodeMs(rows, model) - decodeMs(rows), 0.5));
-});
-
-void t.test('a slowdown at the start multiplies every cost', async (t) => {
-  const slow = costModel(table, shape, 2);
-  t.ok(isNear(decodeMs([0, 0, 1, 0, 2], slow), 2 * decodeMs([0, 0, 1, 0, 2])));
+  const rows = [0, 0, 1, 0, 2];
+  t.ok(isNear(decodeMs(rows, costModel({ units: [...table.units, step] }, shape)) - decodeMs(rows), 0.5));
+  t.ok(isNear(decodeMs(rows, costModel(table, shape, 2)), 2 * decodeMs(rows)));
 });
 
 void t.test('a table without a unit is rejected by a message that names the unit', async (t) => {
@@ -120,14 +115,24 @@ const point = (rows: number, ms: number, context = 0): CostPoint => ({ rows, con
 const costOf = (points: readonly CostPoint[], rows: number, context = 0): number =>
   costAt(curveOf(points), rows, context);
 
-void t.test('a single point counts for each row', async (t) => {
-  t.equal(costOf([point(2, 6)], 4), 12);
-  t.equal(costOf([point(2, 6)], 1), 6, 'fewer rows than measured cost what was measured');
-});
-
-void t.test('a cost is linear between two points, and the last slope goes on beyond them', async (t) => {
-  t.equal(costOf([point(1, 2), point(2, 3), point(4, 7)], 3), 5);
-  t.equal(costOf([point(1, 2), point(2, 3), point(4, 7)], 6), 11);
+void t.test('a curve is linear between and beyond its points, and never predicts free attention', async (t) => {
+  const [rising, attention] = [
+    [point(1, 2), point(2, 3), point(4, 7)],
+    [point(1, 2), point(1, 3, 100)],
+  ];
+  for (const [points, rows, context, ms, what] of [
+    [[point(2, 6)], 4, 0, 12, 'one point counts for each row'],
+    [[point(2, 6)], 1, 0, 6, 'fewer rows than measured'],
+    [rising, 3, 0, 5, 'between'],
+    [rising, 6, 0, 11, 'beyond'],
+    [attention, 1, 50, 2.5, 'between contexts'],
+    [attention, 1, 300, 5, 'beyond them'],
+    [[point(1, 3), point(1, 2, 100)], 1, 1000, 2, 'a falling slope'],
+    [[...attention, point(1, 9, 200)], 1, 150, 6, 'the two nearest contexts'],
+    [[point(1, 2)], 0, 0, 0, 'no rows'],
+    [[], 3, 0, 0, 'no points'],
+  ] as const)
+    t.equal(costOf(points, rows, context), ms, what);
 });
 
 void t.test('a cost never falls with rows', async (t) => {
@@ -136,23 +141,11 @@ void t.test('a cost never falls with rows', async (t) => {
   for (let rows = 2; rows <= 20; rows += 1) t.ok(costOf(points, rows) >= costOf(points, rows - 1), `${rows} rows`);
 });
 
-void t.test('a slope over the context goes on, but never predicts free attention', async (t) => {
-  t.equal(costOf([point(1, 2), point(1, 3, 100)], 1, 50), 2.5);
-  t.equal(costOf([point(1, 2), point(1, 3, 100)], 1, 300), 5);
-  t.equal(costOf([point(1, 3), point(1, 2, 100)], 1, 1000), 2);
-  t.equal(costOf([point(1, 2), point(1, 3, 100), point(1, 9, 200)], 1, 150), 6, 'the two nearest contexts count');
-});
-
-void t.test('no rows and no points cost nothing', async (t) => {
-  t.equal(costOf([point(1, 2)], 0), 0);
-  t.equal(costOf([], 3), 0);
-  t.equal(cheapestAt([], 3, 0), 0);
-});
-
 void t.test('the cheapest kernel at the number of rows gives the cost', async (t) => {
   const kernels = [curveOf([point(1, 2), point(16, 16)]), curveOf([point(1, 4), point(16, 12)])];
   t.equal(cheapestAt(kernels, 1, 0), 2);
   t.equal(cheapestAt(kernels, 16, 0), 12);
+  t.equal(cheapestAt([], 3, 0), 0);
 });
 
 // Tabulated costs: what planning asks for is what the cost model says.
