@@ -90,18 +90,16 @@ void t.test('cancelAll ends each answer immediately and once, and close stops th
 void t.test('a truncate deadline ends the answer and cancels it in the engine', async (t) => {
   const { engine, received } = await silent(t);
   const ends: string[] = [];
-  const depth = (onMiss: 'truncate' | 'continue') => ({
-    minExit: 1,
-    maxExit: 1,
-    budget: { totalMs: 1, ttftMs: null, tpotMs: null, onMiss },
-  });
+  const budget = { totalMs: 1, ttftMs: null, tpotMs: null } as const;
+  const asking = (id: string, onMiss: 'truncate' | 'continue'): Promise<void> => {
+    const depth = { minExit: 1, maxExit: 1, budget: { ...budget, onMiss } };
+    return generate(engine, greedy(id, [1], 1, 9, { arrivedAt: monotonicMs(), depth }), ends);
+  };
   const cuts: string[] = [];
   engine.on('cut', ({ id }) => cuts.push(`${id}, after ${ends.join()}`));
-  const arrivedAt = monotonicMs();
-  const late = generate(engine, { ...greedy('late', [1], 1, 9), arrivedAt, depth: depth('continue') }, ends);
+  const late = asking('late', 'continue');
   const told = once(engine, 'cut');
-  await generate(engine, { ...greedy('cut', [1], 1, 9), arrivedAt, depth: depth('truncate') }, ends);
-  t.same(ends, ['cut deadline']);
+  await asking('cut', 'truncate');
   await told;
   t.same(cuts, ['cut, after cut deadline'], 'the cut event follows the end of the answer');
   const before = timers();
