@@ -1,15 +1,6 @@
 /** Sequences, engine states and simulated runs that the scheduler's tests share, on the machine of sample.ts. */
 import { type CostModel, predictMs } from '../../src/engine/scheduler/cost/model.js';
-import type {
-  Admitted,
-  Budget,
-  SequenceRequest,
-  ExitIndex,
-  AnswerKind,
-  OnMiss,
-  ServiceClass,
-} from '../../src/protocol/index.js';
-import { GREEDY } from '../../src/protocol/request.js';
+import type { Admitted, Budget, ExitIndex, AnswerKind, OnMiss, ServiceClass } from '../../src/protocol/index.js';
 import { Slot, type ExitUnits, type Units, exitOfLayer } from '../../src/engine/scheduler/kv/units.js';
 import { type LengthPrior, OutputLengths, SentenceLength } from '../../src/engine/scheduler/output-length.js';
 import { Planner } from '../../src/engine/scheduler/planner.js';
@@ -22,6 +13,7 @@ import { Utility } from '../../src/engine/scheduler/planned-request.js';
 import { type Outcome, type SimulatedStep, simulate } from '../simulator/simulated-engine.js';
 import { type Machine, simulatedScheduler, unitsOfShape } from '../simulator/machine.js';
 import type { SimulatedRequest } from '../simulator/simulated-request.js';
+import { greedy } from '../../bench/greedy-request.js';
 import { layers, sample, shape, table } from './sample.js';
 
 export const NOW = 1000;
@@ -80,26 +72,15 @@ export function exitOf(layer: number, exits: readonly ExitUnits[] = units.exits)
 export function asking(id: string, budget: Budget | null, given: Given = {}, own: Units = units): Sequence {
   const { arrivedAt = NOW, promptLength = 200, maxTokens = 50, isExactLength = true, generated = 0 } = given;
   const [first = 0, last = 0] = [own.exits[0]?.layer, own.exits.at(-1)?.layer];
-  const request: SequenceRequest = {
-    id,
+  const request = greedy(id, new Array<number>(promptLength).fill(7), last, maxTokens, {
     arrivedAt,
-    prompt: new Array<number>(promptLength).fill(7),
-    maxTokens,
-    minTokens: 0,
     stopTokens: isExactLength ? [] : [END],
-    sampling: GREEDY,
-    logprobs: null,
-    promptLogprobs: null,
-    depth: {
-      minExit: given.minExit ?? first,
-      maxExit: given.maxExit ?? last,
-      budget,
-    },
+    depth: { minExit: given.minExit ?? first, maxExit: given.maxExit ?? last, budget },
     kind: given.kind ?? 'chat',
     ...(given.tenant !== undefined && { tenant: given.tenant }),
     ...(given.mayEnd === false && { grammar: JSON_TEXT }),
     ...(given.isDryRun === true && { isDryRun: true }),
-  };
+  });
   const sequence = new Sequence(request, own.exits);
   for (let i = 0; i < generated; i++) sequence.append(7);
   sequence.exit = exitOf(given.exit ?? last, own.exits);
@@ -153,7 +134,7 @@ function follow(sequence: Sequence, expected: readonly number[], own: Units): vo
   );
 }
 
-export function slotWith(frontier: readonly number[]): Slot {
+function slotWith(frontier: readonly number[]): Slot {
   const slot = new Slot(0, frontier.length);
   frontier.forEach((positions, unit) => {
     slot.reach(unit, positions);
@@ -303,12 +284,6 @@ export function serve(requests: readonly SimulatedRequest[], setting: Setting = 
     if (next.done === true) return { outcomes: next.value, steps, scheduler };
     steps.push(next.value);
   }
-}
-
-/** Positions at full depth that take as much memory as the sequences behind a step do at their exits. */
-export function positionsHeld({ live }: SimulatedStep): number {
-  const held = live.map(({ promptLength, generated, exit }) => ((promptLength + generated) * exit) / 30);
-  return held.reduce((sum, each) => sum + each, 0);
 }
 
 /** @throws Error where no outcome has the id */

@@ -1,7 +1,7 @@
 /** One simulated request, and the request that the scheduler gets for it. */
 import type { DepthShape } from '../../src/engine/scheduler/cost/model.js';
 import type { Budget, SequenceRequest, ExitLayer, AnswerKind } from '../../src/protocol/index.js';
-import { GREEDY } from '../../src/protocol/request.js';
+import { greedy } from '../../bench/greedy-request.js';
 
 export interface SimulatedRequest {
   readonly id: string;
@@ -31,22 +31,12 @@ export const END_TOKEN = 0;
 /** @param number tells the request's tokens from those of others, so that no two prompts share a prefix */
 export function engineRequest(request: SimulatedRequest, number: number, shape: DepthShape): SequenceRequest {
   const { id, arrivedAt, promptLength, maxTokens, isExactLength, kind, tenant, budget } = request;
-  return {
-    id,
+  const [first = 0, last = 0] = [shape.exits[0]?.layer, shape.exits.at(-1)?.layer];
+  return greedy(id, new Array<number>(promptLength).fill(number + 1), last, maxTokens, {
     arrivedAt,
-    prompt: new Array<number>(promptLength).fill(number + 1),
-    maxTokens,
-    minTokens: 0,
     stopTokens: isExactLength ? [] : [END_TOKEN],
-    sampling: GREEDY,
-    logprobs: null,
-    promptLogprobs: null,
-    depth: {
-      minExit: request.minExit ?? shape.exits[0]?.layer ?? 0,
-      maxExit: request.maxExit ?? shape.exits.at(-1)?.layer ?? 0,
-      budget,
-    },
+    depth: { minExit: request.minExit ?? first, maxExit: request.maxExit ?? last, budget },
     kind,
     ...(tenant !== undefined && { tenant }),
-  };
+  });
 }
