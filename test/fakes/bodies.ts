@@ -56,24 +56,31 @@ const parameters = fc.constantFrom<unknown>(
   { properties: { a: { enum: [nested(80)] } } },
 );
 
-/** Tools that are often valid, so that the engine writes calls. */
-const toolBodies = fc.record(
-  {
-    tools: fc.array(
-      fc.record({
-        type: fc.constant('function'),
-        function: fc.record({ name: fc.constantFrom('f', 'g', 'h', 'i'), parameters }, { requiredKeys: ['name'] }),
-      }),
-      { maxLength: 3 },
-    ),
-    tool_choice: fc.constantFrom<unknown>('auto', 'none', 'required', { type: 'function', function: { name: 'f' } }),
-    parallel_tool_calls: fc.boolean(),
-    max_tokens: fc.integer({ min: 1, max: 40 }),
-    stream: fc.boolean(),
-    stop: fc.constantFrom<unknown>('x', []),
-  },
-  { requiredKeys: ['tools'] },
-);
+const named = { name: fc.constantFrom('f', 'g', 'h', 'i'), parameters, input_schema: parameters };
+
+/** Tools that are often valid, so that the engine writes calls: nested in chats, flat in the other forms. */
+const toolBodies = (isNested: boolean): fc.Arbitrary<Body> => {
+  const tool = fc.record(named, { requiredKeys: ['name'] });
+  const type = fc.constantFrom('function', ...(isNested ? [] : ['custom', 'web_search']));
+  return fc.record(
+    {
+      tools: fc.array(
+        fc.tuple(type, tool).map(([kind, each]) => ({ type: kind, ...(isNested ? { function: each } : each) })),
+        { maxLength: 3 },
+      ),
+      tool_choice: fc.constantFrom<unknown>(
+        ...['auto', 'none', 'required', { type: 'any' }, { type: 'tool', name: 'f' }],
+        isNested ? { type: 'function', function: { name: 'f' } } : { type: 'function', name: 'f' },
+        { type: 'allowed_tools', tools: [{ type: 'function', name: 'g' }] },
+      ),
+      parallel_tool_calls: fc.boolean(),
+      max_tokens: fc.integer({ min: 1, max: 40 }),
+      stream: fc.boolean(),
+      stop: fc.constantFrom<unknown>('x', []),
+    },
+    { requiredKeys: ['tools'] },
+  );
+};
 
 /** Grammars in every notation, right and wrong, also ones that break the grammar library. */
 const grammars = fc.oneof(
@@ -166,27 +173,6 @@ const blockBodies = fc.record({
   ),
 });
 
-const namedTool = { name: fc.constantFrom('f', 'g', 'h'), parameters, input_schema: parameters };
-
-/** Tools in the forms of responses and messages, so that the engine writes calls. */
-const flatToolBodies = fc.record(
-  {
-    tools: fc.array(
-      fc.record(
-        { type: fc.constantFrom('function', 'custom', 'web_search'), ...namedTool },
-        { requiredKeys: ['name'] },
-      ),
-      { maxLength: 3 },
-    ),
-    tool_choice: fc.constantFrom<unknown>(
-      ...['auto', 'none', 'required', { type: 'function', name: 'f' }, { type: 'any' }, { type: 'tool', name: 'f' }],
-      { type: 'allowed_tools', tools: [{ type: 'function', name: 'g' }] },
-    ),
-    stream: fc.boolean(),
-  },
-  { requiredKeys: ['tools'] },
-);
-
 type Body = Record<string, unknown>;
 const mixed = (...parts: readonly (readonly [weight: number, arbitrary: fc.Arbitrary<Body>])[]): fc.Arbitrary<Body> =>
   fc.oneof(...parts.map(([weight, arbitrary]) => ({ weight, arbitrary })));
@@ -200,12 +186,12 @@ export const targets = [
   {
     path: '/v1/chat/completions',
     base: { messages: [{ role: 'user', content: 'Hi' }], max_tokens: 2 },
-    body: mixed([9, bodies(Object.keys(ChatBody.properties))], [1, toolBodies]),
+    body: mixed([9, bodies(Object.keys(ChatBody.properties))], [1, toolBodies(true)]),
   },
   {
     path: '/v1/responses',
     base: { input: 'Hi', max_output_tokens: 2 },
-    body: mixed([3, bodies(Object.keys(ResponsesBody.properties))], [2, itemBodies], [1, flatToolBodies]),
+    body: mixed([3, bodies(Object.keys(ResponsesBody.properties))], [2, itemBodies], [1, toolBodies(false)]),
   },
   {
     path: '/v1/responses/input_tokens',
@@ -215,7 +201,7 @@ export const targets = [
   {
     path: '/v1/messages',
     base: { messages: [{ role: 'user', content: 'Hi' }], max_tokens: 2 },
-    body: mixed([3, bodies(Object.keys(MessagesBody.properties))], [2, blockBodies], [1, flatToolBodies]),
+    body: mixed([3, bodies(Object.keys(MessagesBody.properties))], [2, blockBodies], [1, toolBodies(false)]),
   },
   {
     path: '/v1/messages/count_tokens',
