@@ -97,7 +97,7 @@ void t.test('a request without a budget has the service class none, and no field
   const { text, body } = await server.ask(PATH, prompt);
   t.notMatch(text.slice(text.indexOf('"sortie"')), /null/);
   t.strictSame(body.sortie?.plan, {
-    ...{ service_class: 'none', exit_layer: 30, reason: 'deepest', landing: 'off' },
+    ...{ service_class: 'none', exit_layer: 30, reason: 'deepest' },
     ...{ expected_tokens: 6, expected_tokens_p90: 12 },
     ...{ predicted_ttft_ms: 1.5, predicted_tpot_ms: 0.5 },
   });

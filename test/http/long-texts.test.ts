@@ -90,9 +90,9 @@ void t.test('an expired budget ends the tokenization, unless the answer continue
   const server = await serve(t, { encoding });
   for (const onMiss of ['reject', 'truncate', 'land']) {
     const headers = { 'x-latency-budget-ms': '20', ...(onMiss !== 'land' && { 'x-budget-on-miss': onMiss }) };
-    const error = { code: 'budget_infeasible', least_feasible_budget_ms: null };
+    const error = { code: 'budget_infeasible', least_feasible_budget_ms: null, outcome: 'refused' };
     const rejected = await server.ask('/v1/completions', bodies['/v1/completions'], headers);
-    t.match(rejected, { status: 503, body: { error } }, onMiss);
+    t.match(rejected, { status: 503, body: { error }, headers: { 'x-sortie-outcome': 'refused' } }, onMiss);
   }
   t.same(encoding.ends, ['ApiError', 'ApiError', 'ApiError']);
   const prompt = 'xyz'.repeat(3000);

@@ -1,6 +1,7 @@
 /** The rules for what became of a request, and for whether an answer keeps its budget. */
 import t from 'tap';
 import {
+  type BudgetTimes,
   type Ending,
   isKept,
   OUTCOMES,
@@ -43,12 +44,18 @@ void t.test('only whole and landed answers keep a budget, and the worst choice c
 
 void t.test('every stated part of a budget is judged, and nothing else', async (t) => {
   const finish = { arrivedAt: 100, firstTokenAt: 200, endedAt: 500, tokens: 11 };
-  t.ok(isWithin(timesOf(finish), null));
-  t.ok(isWithin(timesOf(finish), none));
-  t.ok(isWithin(timesOf(finish), { ...none, totalMs: 400, ttftMs: 100, tpotMs: 30 }), 'just in time for all');
-  t.notOk(isWithin(timesOf(finish), { ...none, totalMs: 399 }));
-  t.notOk(isWithin(timesOf(finish), { ...none, ttftMs: 99 }));
-  t.notOk(isWithin(timesOf(finish), { ...none, tpotMs: 29 }));
+  const limits: [Partial<BudgetTimes>, string][] = [
+    [{}, 'whole'],
+    [{ totalMs: 400, ttftMs: 100, tpotMs: 30, sentenceMs: 200 }, 'whole'],
+    ...[{ totalMs: 399 }, { ttftMs: 99 }, { tpotMs: 29 }, { sentenceMs: 199 }].map((limit): [object, string] => [
+      limit,
+      'late',
+    ]),
+  ];
+  for (const [limit, outcome] of limits) {
+    const times = { ...timesOf(finish), sentenceMs: 200 };
+    t.equal(outcomeOf({ end: 'whole' }, times, { ...none, ...limit }), outcome, JSON.stringify(limit));
+  }
   t.ok(isWithin(timesOf({ ...finish, tokens: 1 }), { ...none, tpotMs: 1 }), 'one token has no TPOT');
 });
 

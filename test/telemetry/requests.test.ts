@@ -8,8 +8,9 @@ import type {
   RejectedEvent,
   StepMessage,
 } from '../../src/protocol/index.js';
-import { budgetClass } from '../../src/gateway/telemetry/answer-record.js';
+import { budgetClass, countAnswer } from '../../src/gateway/telemetry/answer-record.js';
 import { RequestMetrics } from '../../src/gateway/telemetry/requests.js';
+import { OUTCOMES } from '../../src/protocol/outcome.js';
 import { monotonicMs } from '../../src/util/clock.js';
 import { createSeries } from '../../src/gateway/telemetry/series.js';
 import { plannedEvent, READY } from '../fakes/engine.js';
@@ -65,7 +66,7 @@ function fixture() {
     ]);
     return Object.fromEntries(values.filter(([, value]) => value !== 0)) as Record<string, number>;
   };
-  return { metrics, begin, value, counts };
+  return { series, metrics, begin, value, counts };
 }
 
 void t.test('a series is 0 and not absent before its first event', async (t) => {
@@ -102,6 +103,27 @@ void t.test('a budget has a class by its total', (t) => {
   t.equal(budgetClass(budget(null)), 'per_token');
   t.equal(budgetClass(null), 'none');
   t.end();
+});
+
+void t.test('a guarantee is kept by an answer that is whole or landed, and counts once', async (t) => {
+  const { series, counts } = fixture();
+  const told = {
+    source: 'local',
+    model: 'm',
+    upstream: null,
+    finishReason: 'stop',
+    landed: null,
+    details: {},
+  } as const;
+  const times = { budget: budget(100), actualMs: 90, ttftMs: 1, usage: { prompt_tokens: 1, completion_tokens: 1 } };
+  for (const outcome of OUTCOMES)
+    for (const isGuaranteed of [true, false]) countAnswer(series, { ...told, ...times, outcome, isGuaranteed });
+  countAnswer(series, { ...told, ...times, outcome: null, isGuaranteed: true });
+  t.same(await counts('guarantees_total', 'outcome'), { kept: 2, missed: 4 });
+  t.same(
+    Object.values(await counts('answers_total', 'outcome')),
+    OUTCOMES.map(() => 2),
+  );
 });
 
 void t.test('plans count by exit and service class', async (t) => {

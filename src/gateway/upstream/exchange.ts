@@ -240,7 +240,8 @@ export class Exchange {
   /** The exchange in the report. */
   #report() {
     const { status, usage } = this;
-    return present({ status, ttft_ms: this.#ttftMs === null ? null : Math.round(this.#ttftMs), usage });
+    const ttft_ms = this.#ttftMs === null ? null : Math.round(this.#ttftMs);
+    return present({ status, ttft_ms, usage: status === 200 ? usage : null });
   }
 
   /** From the request to the first content, ms; null without content. */

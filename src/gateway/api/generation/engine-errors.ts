@@ -5,13 +5,13 @@ import { ApiError } from '../errors.js';
 import type { PlannedGrammar } from '../params/structured-outputs.js';
 
 /** The outcome in the body of an error, for clients that count outcomes. */
-const REFUSED = { outcome: 'refused' satisfies Outcome };
+export const REFUSED = { outcome: 'refused' satisfies Outcome };
 
 const grammarsLost = (extra = {}): ApiError =>
   new ApiError('grammars_lost', 'The worker for structured output restarts; try again shortly.', null, extra);
 
-export function queueFull(): ApiError {
-  return new ApiError('queue_full', 'Too many requests are waiting; try again shortly.', null, REFUSED);
+export function queueFull(why = 'Too many requests are waiting'): ApiError {
+  return new ApiError('queue_full', `${why}; try again shortly.`, null, REFUSED);
 }
 
 /** The answer came to its deadline without output. */

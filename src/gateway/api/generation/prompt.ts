@@ -12,6 +12,7 @@ import { quoted } from '../../../util/quoted.js';
 import { TimeLimitError } from '../../../util/time-limit.js';
 import { type ApiContext, type ApiRequest, readyEngine } from '../context.js';
 import { ApiError, invalid } from '../errors.js';
+import { queueFull, REFUSED } from './engine-errors.js';
 
 /** One prompt in both forms. */
 export interface Prompt {
@@ -47,7 +48,7 @@ export function encodeWithin(
     const late = new AbortController();
     const end = (): void => {
       const message = 'The budget expired before the prompt was tokenized.';
-      late.abort(new ApiError('budget_infeasible', message, null, { least_feasible_budget_ms: null }));
+      late.abort(new ApiError('budget_infeasible', message, null, { least_feasible_budget_ms: null, ...REFUSED }));
     };
     const timer = deadlineAt === null ? undefined : setTimeout(end, Math.max(0, deadlineAt - monotonicMs()));
     try {
@@ -55,7 +56,7 @@ export function encodeWithin(
     } catch (error) {
       if (!(error instanceof EncodingRejected)) throw error;
       if (error.reason === 'closed') throw new ApiError('draining', 'The server is shutting down.');
-      throw new ApiError('queue_full', 'Too many long texts are being tokenized; try again shortly.');
+      throw queueFull('Too many long texts are being tokenized');
     } finally {
       clearTimeout(timer);
     }

@@ -56,6 +56,27 @@ export function recordOf(
   };
 }
 
+/** The record of a request that is refused while it is read, such as one whose prompt takes its budget. */
+export const refusedRecord = (
+  outcome: Outcome,
+  model: string,
+  budget: Budget | null,
+  actualMs: number,
+): AnswerRecord => ({
+  source: 'local',
+  model,
+  upstream: null,
+  budget,
+  outcome,
+  actualMs,
+  finishReason: null,
+  isGuaranteed: false,
+  landed: null,
+  ttftMs: null,
+  details: {},
+  usage: { prompt_tokens: 0, completion_tokens: 0 },
+});
+
 /** The fields of the report that an answer of the local model alone has. Times are in ms. */
 function detailsOf({ engine, showsSampling }: GenerationRequest, choices: Choices, exits: Exits) {
   const { arrivedAt, isDryRun, sampling } = engine;
@@ -73,8 +94,7 @@ function detailsOf({ engine, showsSampling }: GenerationRequest, choices: Choice
     first_sentence_ms: most(choices.flatMap(({ sentenceAt: at }) => (at === null ? [] : at - arrivedAt))),
     outcomes: choices.length > 1 && outcomes.length > 0 ? outcomes : null,
     queue_ms: most(started.map((at) => Math.max(0, at - arrivedAt))),
-    draft_tokens: drafts.drafted,
-    accepted_draft_tokens: drafts.accepted,
+    ...(drafts.drafted > 0 && { draft_tokens: drafts.drafted, accepted_draft_tokens: drafts.accepted }),
     sampling: showsSampling ? samplingFields(sampling) : null,
   });
 }
@@ -101,7 +121,7 @@ function planOf(budget: Budget | null, choices: Choices, exits: Exits): SortieRe
     exit_layer: plan.exit,
     reason: plan.reason,
     expected_accuracy: exits.find(({ layer }) => layer === plan.exit)?.quality.accuracy,
-    landing: plan.landing,
+    landing: budget === null ? null : plan.landing,
     expected_tokens: expectedTokens(plans),
     expected_tokens_p90: Math.round(plans.reduce((sum, each) => sum + each.expectedTokensP90, 0)),
     probability: probabilities.length === 0 ? null : rounded(Math.min(...probabilities)),

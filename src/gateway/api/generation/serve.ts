@@ -8,13 +8,15 @@ import type { Sampling } from '../../../protocol/index.js';
 import { monotonicMs } from '../../../util/clock.js';
 import { Answer } from './answer.js';
 import type { Choice, Piece } from './choice.js';
-import { type ApiError, ClientGone } from '../errors.js';
+import { ApiError, ClientGone } from '../errors.js';
 import type { ApiContext, ApiRequest, Caller, EventStream } from '../context.js';
 import type { ServedModel } from '../served-model.js';
 import type { TextTokenizer } from '../../text/tokenizer.js';
 import type { Prompt } from './prompt.js';
 import type { Usage } from '../schemas/shared.js';
-import type { GenerationRequest } from './read-request.js';
+import { budgetOf, type GenerationRequest } from './read-request.js';
+import type { GenerationBody } from '../schemas/shared.js';
+import { refusedRecord } from './report.js';
 import { jsonPieces } from './json-pieces.js';
 import type { Attributes } from '../../telemetry/trace.js';
 
@@ -147,7 +149,19 @@ async function accepted<Body>(
   endpoint: Answering<Body>,
   isStream: boolean,
 ): Promise<Answer> {
-  return begun(context, request, await endpoint.read(context, request), isStream);
+  try {
+    return begun(context, request, await endpoint.read(context, request), isStream);
+  } catch (thrown) {
+    const body = request.body as Pick<GenerationBody, 'model' | 'sortie'>;
+    const isAnswer = thrown instanceof ApiError && body.sortie?.dry_run !== true;
+    const outcome = isAnswer ? thrown.outcome(false) : null;
+    if (outcome === null) throw thrown;
+    const budget = budgetOf(context, { ...request, body });
+    request.answered(
+      refusedRecord(outcome, body.model ?? context.model.name, budget, monotonicMs() - request.arrivedAt),
+    );
+    throw thrown;
+  }
 }
 
 /** The answer to a request that has passed all checks. @throws ApiError beyond an allowance */

@@ -99,9 +99,9 @@ export const SortieReport = Type.Object({
     description: 'Tokens by the exit layer that emitted them.',
   }),
   actual_ms: Type.Number(),
-  draft_tokens: Type.Integer({ description: 'Tokens drafted for the answer (speculative decoding).' }),
-  accepted_draft_tokens: Type.Integer({ description: 'Drafted tokens that the exit accepted.' }),
   ...allOptional({
+    draft_tokens: Type.Integer({ description: 'Tokens drafted for the answer (speculative decoding).' }),
+    accepted_draft_tokens: Type.Integer({ description: 'Drafted tokens that the exit accepted.' }),
     predicted_ms: Type.Number(),
     predicted_p10_ms: Type.Number({
       description: '80% of the actual times lie between this value and predicted_p90_ms.',
