@@ -82,7 +82,7 @@ export function asking(id: string, budget: Budget | null, given: Given = {}, own
     ...(given.isDryRun === true && { isDryRun: true }),
   });
   const sequence = new Sequence(request, own.exits);
-  for (let i = 0; i < generated; i++) sequence.append(7);
+  for (let i = 0; i < generated; i++) sequence.tokens.push(7);
   sequence.exit = exitOf(given.exit ?? last, own.exits);
   sequence.serviceClass = given.serviceClass ?? 'guaranteed';
   sequence.firstTokenAt = given.firstTokenAt ?? null;

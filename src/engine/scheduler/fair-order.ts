@@ -102,11 +102,15 @@ export function yielded(
 ): { readonly next: Sequence; readonly victim: Sequence } | null {
   const tenants = new Set([...running, ...waiting].map(({ tenant }) => tenant));
   if (tenants.size < 2 && !waiting.some((each) => each.isPromisedAt(now))) return null;
-  const byArrival = running.toSorted((a, b) => a.arrivedAt - b.arrivedAt);
-  const holders = byArrival.map((sequence) => ({ sequence, ...shareOf(sequence, now) }));
+  const holderOf = (sequence: Sequence) => ({
+    sequence,
+    tenant: sequence.tenant,
+    isPromised: sequence.isPromisedAt(now),
+  });
+  const holders = running.toSorted((a, b) => a.arrivedAt - b.arrivedAt).map(holderOf);
   const share = fairShare(slots, tenants);
   for (const next of waiting) {
-    const victim = yielding(holders, shareOf(next, now), share, protectedRows);
+    const victim = yielding(holders, holderOf(next), share, protectedRows);
     if (victim !== null) return { next, victim: victim.sequence };
   }
   return null;

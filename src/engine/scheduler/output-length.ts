@@ -185,12 +185,19 @@ export function sentenceWithin(
   return 1 - (1 - sentenceQuantile) ** ((Math.max(0, tokens) / sentenceTokens) ** 2);
 }
 
-/** Lengths of sentences at the quantile: of the first one of an answer, and of those behind it. */
+/** Sentences of a kind and tenant, in tokens at the quantile. */
+interface Sentences {
+  /** Of an answer until it may end for the first time. */
+  readonly first: number;
+  /** From one sentence boundary to the next. */
+  readonly next: number;
+  /** First sentences that were seen. */
+  readonly seen: number;
+}
+
+/** Lengths of sentences at the quantile. A net counts on a longer one, which comes down with each that was seen. */
 export class SentenceLength {
-  readonly #first = new Latest<number>(MOST_NAMES);
-  readonly #next = new Latest<number>(MOST_NAMES);
-  /** Of the first one, from a careful start. */
-  readonly #careful = new Latest<number>(MOST_NAMES);
+  readonly #known = new Latest<Sentences>(MOST_NAMES);
 
   constructor(
     private readonly policy: Pick<
@@ -201,34 +208,43 @@ export class SentenceLength {
 
   /** Tokens of an answer until it may end for the first time, at the quantile. @param isCareful for a net */
   first(kind: AnswerKind, owner: string, isCareful = false): number {
-    const { carefulSentenceTokens, sentenceTokens } = this.policy;
-    const [known, start] = isCareful ? [this.#careful, carefulSentenceTokens] : [this.#first, sentenceTokens];
-    return known.get(`${kind} ${owner}`) ?? start;
+    const { carefulSentenceTokens } = this.policy;
+    const { first, seen } = this.#of(`${kind} ${owner}`);
+    return isCareful ? Math.max(first, carefulSentenceTokens * this.#factor(0) ** seen) : first;
   }
 
   /** The same from one sentence boundary to the next. */
   next(kind: AnswerKind, owner: string): number {
-    return this.#next.get(`${kind} ${owner}`) ?? this.policy.sentenceTokens;
+    return this.#of(`${kind} ${owner}`).next;
   }
 
   /** Learns from an answer that ended. Its last sentence counts if it is longer than expected: nothing ended it. */
   observe({ first, next, tokens }: SentenceState, kind: AnswerKind, owner: string): void {
     const name = `${kind} ${owner}`;
-    const firstTokens = this.first(kind, owner);
-    const carefulTokens = this.first(kind, owner, true);
-    const nextTokens = this.next(kind, owner);
-    const isFirst = first !== null || tokens > firstTokens;
-    if (isFirst) this.#first.set(name, this.#moved(firstTokens, [first ?? tokens]));
-    if (isFirst) this.#careful.set(name, this.#moved(carefulTokens, [first ?? tokens]));
-    const unended = first !== null && tokens > nextTokens ? [tokens] : [];
-    this.#next.set(name, this.#moved(nextTokens, [...next, ...unended]));
+    const known = this.#of(name);
+    const firsts = first !== null || tokens > known.first ? [first ?? tokens] : [];
+    const unended = first !== null && tokens > known.next ? [tokens] : [];
+    this.#known.set(name, {
+      first: this.#moved(known.first, firsts),
+      next: this.#moved(known.next, [...next, ...unended]),
+      seen: known.seen + firsts.length,
+    });
+  }
+
+  #of(name: string): Sentences {
+    const { sentenceTokens } = this.policy;
+    return this.#known.get(name) ?? { first: sentenceTokens, next: sentenceTokens, seen: 0 };
   }
 
   /** Follows the quantile: as many steps up for longer sentences as down for others keep it in place. */
   #moved(quantile: number, lengths: readonly number[]): number {
     if (lengths.length === 0) return quantile;
+    return quantile * this.#factor(lengths.filter((tokens) => tokens > quantile).length / lengths.length);
+  }
+
+  /** @param longer share of sentences beyond the quantile */
+  #factor(longer: number): number {
     const { sentenceGain, sentenceQuantile } = this.policy;
-    const longer = lengths.filter((tokens) => tokens > quantile).length / lengths.length;
-    return quantile * Math.exp(sentenceGain * (longer - (1 - sentenceQuantile)));
+    return Math.exp(sentenceGain * (longer - (1 - sentenceQuantile)));
   }
 }

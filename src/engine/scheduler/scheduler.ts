@@ -121,26 +121,19 @@ export class Scheduler {
 
   /** Counts what a step did, learns from it, and ends the answers that it completes. */
   commit(plan: StepPlan, result: StepResult): SequenceEnd[] {
-    const { running } = this.slots;
-    const before = new Map(plan.rows.map(({ id }) => [id, this.slots.find(id)?.tokens.length ?? 0]));
+    const [row, ...others] = plan.rows;
+    const lone = row === undefined || others.length > 0 ? undefined : this.slots.find(row.id);
+    const before = lone?.tokens.length ?? NaN;
     this.#moveFrontiers(plan, result);
-    const lone = plan.rows.length === 1 ? running.find(({ id }) => id === plan.rows[0]?.id) : undefined;
-    const ended: SequenceEnd[] = [];
-    for (const each of result.tokens) this.#take(each, result.at, ended);
+    const ended = result.tokens.flatMap((each) => this.#take(each, result.at) ?? []);
     this.#learn(plan, result, lone);
-    if (lone?.slot != null && result.draft !== null) {
-      const length = (before.get(lone.id) ?? 0) + result.draft.accepted;
-      lone.slot.truncate(Math.min(length, lone.tokens.length));
-    }
+    // Positions of a draft beyond what was accepted are computed again.
+    if (result.draft !== null) lone?.slot?.truncate(Math.min(before + result.draft.accepted, lone.tokens.length));
+    // Requests for the scores of their prompts alone end behind their prompts.
+    for (const { id, maxTokens, isDecodable } of this.slots.running)
+      if (maxTokens === 0 && isDecodable) ended.push({ id, reason: 'length' });
     for (const end of ended) this.#end(this.slots.find(end.id), end, result.at);
     this.nets.takeBack(this.slots);
-    // Requests for the scores of their prompts alone end behind their prompts.
-    for (const sequence of [...running])
-      if (sequence.maxTokens === 0 && sequence.isDecodable) {
-        const end = { id: sequence.id, reason: 'length' } as const;
-        ended.push(end);
-        this.#end(sequence, end, result.at);
-      }
     return ended;
   }
 
@@ -259,33 +252,27 @@ export class Scheduler {
     }
   }
 
-  /** Appends a token to its sequence. */
-  #take({ id, token, isEnd, hasLanded = false, mayEnd }: TokenResult, at: number, ended: SequenceEnd[]): void {
+  /** Appends a token to its sequence. @returns the end of the answer, if that is it */
+  #take({ id, token, isEnd, hasLanded = false, mayEnd }: TokenResult, at: number): SequenceEnd | null {
     const sequence = this.slots.find(id);
-    if (sequence === undefined) return;
-    sequence.emittedAt(at);
-    if (isEnd) {
-      ended.push({ id, reason: 'stop', hasLanded });
-      return;
-    }
-    sequence.append(token);
+    if (sequence === undefined) return null;
+    sequence.firstTokenAt ??= at;
+    sequence.lastTokenAt = at;
+    if (isEnd) return { id, reason: 'stop', hasLanded };
+    sequence.tokens.push(token);
     if (mayEnd !== null) sequence.sentence.read(mayEnd);
-    if (sequence.generated >= sequence.maxTokens) ended.push({ id, reason: 'length' });
+    return sequence.generated >= sequence.maxTokens ? { id, reason: 'length' } : null;
   }
 
   /** Learns the time of a step. Plans count on plain steps, so the costs learn nothing of a draft. */
-  #learn(plan: StepPlan, result: StepResult, lone: Sequence | undefined): void {
+  #learn({ chunks, rows, work, draft: planned }: StepPlan, result: StepResult, lone: Sequence | undefined): void {
     const { cycleMs, draft, tokens } = result;
-    if (draft === null && plan.chunks.length + plan.rows.length > 0) this.#planner.observeStep(plan.work, result);
+    if (draft === null && chunks.length + rows.length > 0) this.#planner.observeStep(work, result);
     if (lone === undefined) return;
-    const isAlone = plan.chunks.length === 0;
-    if (draft === null) {
-      if (isAlone) this.#drafts.observe(lone, null, 1, cycleMs);
-      return;
-    }
+    const ms = chunks.length === 0 ? cycleMs : null;
     const given = tokens.filter(({ isEnd }) => !isEnd).length;
-    if (plan.draft !== null)
-      this.#drafts.observe(lone, { source: plan.draft.source, ...draft }, Math.max(1, given), isAlone ? cycleMs : null);
+    if (draft === null) this.#drafts.observe(lone, null, 1, ms);
+    else if (planned !== null) this.#drafts.observe(lone, { source: planned.source, ...draft }, Math.max(1, given), ms);
   }
 
   #end(sequence: Sequence | undefined, { reason, hasLanded }: SequenceEnd, at: number): void {

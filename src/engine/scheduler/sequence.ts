@@ -202,17 +202,6 @@ export class Sequence implements Terms {
     return this.serviceClass === 'guaranteed' && isOpen;
   }
 
-  /** Notes the time of a token, or of the end token. */
-  emittedAt(at: number): void {
-    this.firstTokenAt ??= at;
-    this.lastTokenAt = at;
-  }
-
-  /** Appends a token of the answer, from its exit. */
-  append(token: number): void {
-    this.tokens.push(token);
-  }
-
   countDraft(source: DraftSource, drafted: number, accepted: number): void {
     const index = this.drafts.findIndex((count) => count.source === source);
     const before = this.drafts[index] ?? { drafted: 0, accepted: 0 };

@@ -189,9 +189,8 @@ export class SlotManager {
       const unpromised = this.running.filter((each) => !each.isPromisedAt(this.#now));
       const candidates = unpromised.length > 0 ? unpromised : this.running;
       const newest = candidates.reduce((a, b) => (b.arrivedAt >= a.arrivedAt ? b : a));
-      this.#leave(newest);
-      if (newest.slot) this.#table.drop(newest.slot);
-      this.#wait(newest);
+      const slot = this.#preempt(newest);
+      if (slot !== null) this.#table.drop(slot);
       this.waiting.unshift(newest);
     }
     this.#evict();
@@ -230,9 +229,8 @@ export class SlotManager {
     const found = yielded(this, { slots: this.limits.maxRunning, protectedRows, now: this.#now });
     if (found === null) return false;
     const { next, victim } = found;
-    this.#leave(victim);
-    if (victim.slot) this.#store(victim.slot);
-    this.#wait(victim);
+    const slot = this.#preempt(victim);
+    if (slot !== null) this.#store(slot);
     this.waiting.splice(this.waiting.indexOf(next), 1);
     this.waiting.unshift(next);
     this.waiting.push(victim);
@@ -250,12 +248,15 @@ export class SlotManager {
     sequence.expectedTokens = Math.max(sequence.expectedTokens, sequence.generated + 1);
   }
 
-  /** The caller gives a preempted sequence its place in the queue. */
-  #wait(sequence: Sequence): void {
+  /** Takes the slot of a running sequence. The caller gives the sequence its place in the queue. */
+  #preempt(sequence: Sequence): Slot | null {
+    const { slot } = sequence;
+    this.#leave(sequence);
     sequence.slot = null;
     sequence.leader = null;
     sequence.preemptions++;
     this.#preempted.push(sequence.id);
+    return slot;
   }
 
   /** Evicts stored prefixes until they fit beside the live sequences. */

@@ -12,7 +12,8 @@ import {
   maySpeculate,
   lookUp,
   lookUpIn,
-  DraftLength,
+  FIRST_TOKENS,
+  nextLength,
   Speedup,
   BaselineStep,
 } from '../../../src/engine/scheduler/drafts/drafts.js';
@@ -80,17 +81,15 @@ void t.test('lookUpIn follows a prediction from its beginning, and finds its pla
 });
 
 void t.test('drafts grow while all are accepted and shrink while none is', async (t) => {
-  const length = new DraftLength();
-  const first = length.tokens;
-  length.observe(first, first);
-  t.equal(length.tokens, 2 * first);
-  for (let i = 0; i < 10; i++) length.observe(length.tokens, length.tokens);
-  const most = length.tokens;
-  t.ok(most < 32, `${most} at most`);
-  length.observe(most, 1);
-  t.equal(length.tokens, most, 'partial acceptance changes nothing');
-  for (let i = 0; i < 10; i++) length.observe(length.tokens, 0);
-  t.ok(length.tokens >= 1 && length.tokens < first);
+  t.equal(nextLength(FIRST_TOKENS, FIRST_TOKENS, FIRST_TOKENS), 2 * FIRST_TOKENS);
+  const after = (share: number): number => {
+    let tokens = FIRST_TOKENS;
+    for (let i = 0; i < 10; i++) tokens = nextLength(tokens, tokens, share * tokens);
+    return tokens;
+  };
+  t.ok(after(1) < 32, `${after(1)} at most`);
+  t.equal(nextLength(after(1), after(1), 1), after(1), 'partial acceptance changes nothing');
+  t.ok(after(0) >= 1 && after(0) < FIRST_TOKENS);
 });
 
 void t.test('a source of drafts that does not pay off is skipped, and retried now and then', async (t) => {

@@ -29,7 +29,7 @@ export interface DraftLimits {
 export class Drafts {
   readonly #speedups = new Map<string, Speedup>();
   readonly #baselines = new Map<ExitIndex, BaselineStep>();
-  readonly #lengths = new WeakMap<Sequence, DraftLength>();
+  readonly #lengths = new WeakMap<Sequence, number>();
 
   constructor(private readonly limits: DraftLimits) {}
 
@@ -44,7 +44,7 @@ export class Drafts {
    * @param most tokens that the sequence and its memory allow, beside the next one
    */
   plan(sequence: Sequence, most: number): DraftPlan | null {
-    const length = Math.min(most, this.limits.most, this.#length(sequence).tokens);
+    const length = Math.min(most, this.limits.most, this.#length(sequence));
     if (length < 1 || this.#baseline(sequence).isDue()) return null;
     const text = fromText(sequence, length);
     if (text !== null && this.#speedup(sequence, text.source).tryNow()) return text;
@@ -68,15 +68,13 @@ export class Drafts {
       return;
     }
     const { source, drafted, accepted } = draft;
-    this.#length(sequence).observe(drafted, accepted);
+    this.#lengths.set(sequence, nextLength(this.#length(sequence), drafted, accepted));
     sequence.countDraft(source, drafted, accepted);
     if (ms !== null) this.#speedup(sequence, source).observe(tokens * baseline.ms, ms);
   }
 
-  #length(sequence: Sequence): DraftLength {
-    let length = this.#lengths.get(sequence);
-    if (!length) this.#lengths.set(sequence, (length = new DraftLength()));
-    return length;
+  #length(sequence: Sequence): number {
+    return this.#lengths.get(sequence) ?? FIRST_TOKENS;
   }
 
   #baseline({ exit }: Sequence): BaselineStep {
@@ -208,21 +206,15 @@ export class Speedup {
   }
 }
 
-const FIRST_TOKENS = 4;
+/** Tokens of a sequence's first draft. */
+export const FIRST_TOKENS = 4;
 const MIN_TOKENS = 2;
 /** Each further position costs about a tenth of a step, accepted or not. */
 const MAX_TOKENS = 8;
 
-export class DraftLength {
-  #tokens = FIRST_TOKENS;
-
-  get tokens(): number {
-    return this.#tokens;
-  }
-
-  observe(drafted: number, accepted: number): void {
-    if (drafted === 0) return;
-    if (accepted === drafted) this.#tokens = Math.min(MAX_TOKENS, 2 * this.#tokens);
-    else if (accepted === 0) this.#tokens = Math.max(MIN_TOKENS, this.#tokens >> 1);
-  }
+/** Tokens of the next draft. @param tokens of the last one, as it was asked for */
+export function nextLength(tokens: number, drafted: number, accepted: number): number {
+  if (drafted === 0) return tokens;
+  if (accepted === drafted) return Math.min(MAX_TOKENS, 2 * tokens);
+  return accepted === 0 ? Math.max(MIN_TOKENS, tokens >> 1) : tokens;
 }
