@@ -12,6 +12,8 @@ export type Incoming =
 
 /** Time of a turn of the event loop that the events of all streams take, ms. Timers and requests wait for so long. */
 const TURN_MS = 10;
+/** Most bytes of a group: a read of 64 kB takes longer than the turn. */
+const PART_BYTES = 4096;
 /** Null: no stream has had a part of this turn. */
 let turnEndsAt: number | null = null;
 
@@ -45,17 +47,20 @@ export async function* arrivals(
   const decoder = new TextDecoder();
   let waiting = 0;
   for await (const bytes of body) {
-    await inTurn();
-    parser.feed(decoder.decode(bytes, { stream: true }));
-    // A comment may stand within an event.
-    if (ready.some(({ type }) => type === 'event')) {
-      held.free(waiting);
-      waiting = 0;
-    } else {
-      held.add(WAITING_BYTES * bytes.length);
-      waiting += WAITING_BYTES * bytes.length;
+    for (let at = 0; at < bytes.length; at += PART_BYTES) {
+      await inTurn();
+      const part = bytes.subarray(at, at + PART_BYTES);
+      parser.feed(decoder.decode(part, { stream: true }));
+      // A comment may stand within an event.
+      if (ready.some(({ type }) => type === 'event')) {
+        held.free(waiting);
+        waiting = 0;
+      } else {
+        held.add(WAITING_BYTES * part.length);
+        waiting += WAITING_BYTES * part.length;
+      }
+      if (ready.length > 0) yield ready.splice(0);
     }
-    if (ready.length > 0) yield ready.splice(0);
   }
   // Some servers omit the empty line after the last event.
   parser.feed(`${decoder.decode()}\n\n`);
