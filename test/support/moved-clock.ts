@@ -7,6 +7,8 @@ import { createHook } from 'node:async_hooks';
 import { syncBuiltinESMExports } from 'node:module';
 import timers, { setImmediate as turn } from 'node:timers/promises';
 
+/** Whether this process reads or writes a file. */
+const usesFile = (): boolean => process.getActiveResourcesInfo().some((name) => name.startsWith('FSReq'));
 /** Turns of the event loop without input after which nothing is under way between the parties of this process. */
 const IDLE_TURNS = 20;
 /** Asynchronous work of the process itself, which needs no input. */
@@ -146,7 +148,7 @@ async function move(own: NonNullable<typeof clock>): Promise<void> {
       turns += 1;
     }
     if (turns === IDLE_TURNS) await sleep(1);
-    if (heard.count !== before) continue;
+    if (heard.count !== before || usesFile()) continue;
     const due = next();
     if (due === undefined) continue;
     own.now = Math.max(own.now, due.at);
