@@ -26,8 +26,7 @@ const REST = [
   /^engine\/(execution\/golden|grammar\/grammars-lost|landing\/landing)\./,
   /^engine-client\/client/,
   /^http\/(heap|long-texts|memory|lifetime)/,
-  /^upstream\/(heap|no-local|workers)\./,
-  /^telemetry\/tracing-grpc/,
+  /^upstream\/(no-local|workers)\./,
 ];
 /** Properties of random cases: the core runs a fifth of the cases, `--rest` runs all. */
 const PROPERTIES = /^scheduler\/(bounded-planning|ledger|kv\/slot-table|properties)\./;
@@ -49,8 +48,7 @@ const TOGETHER =
   /^(api|bench|conformance|convert|cost|engine|engine-client|http|scheduler|simulator|telemetry|text|upstream|util)\//;
 const ALONE = [
   /^engine-client\/client/,
-  /^telemetry\/tracing-grpc/,
-  /^upstream\/(heap|no-local|observed|workers)/,
+  /^upstream\/(no-local|observed|workers)/,
   /^http\/(heap|long-texts)/,
   /^convert\/architectures\./,
   /^engine\/(calibration|execution|speculation)\//,

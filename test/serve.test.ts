@@ -35,21 +35,3 @@ void t.test('answers at every depth are equal streamed and whole, and equal when
     ((await (await post(`${url}/v1/completions`, seeded)).json()) as Completion).choices.map((choice) => choice.text);
   t.same(await texts(), await texts(), 'same seed, same text');
 });
-
-void t.test('scoring a prompt: echo, logprobs, max_tokens 0', async (t) => {
-  const score = async (text: string): Promise<number> => {
-    const response = await post(`${url}/v1/completions`, { prompt: text, echo: true, logprobs: 1, max_tokens: 0 });
-    const body = (await response.json()) as {
-      choices: [{ text: string; logprobs: { tokens: string[]; token_logprobs: (number | null)[] } }];
-    };
-    const [choice] = body.choices;
-    t.equal(choice.text, text);
-    t.equal(choice.logprobs.tokens.join(''), text);
-    const found = choice.logprobs.token_logprobs.filter((value) => value === null).length;
-    t.equal(found, 1, 'only the first token has none');
-    return choice.logprobs.token_logprobs.reduce<number>((sum, value) => sum + (value ?? 0), 0);
-  };
-  const sense = await score(`${prompt} Paris.`);
-  const nonsense = await score(`${prompt} sandwich.`);
-  t.ok(sense < 0 && sense > nonsense);
-});

@@ -1,17 +1,13 @@
 /** Helpers of the chaos tests: requests under load, resources of a process, raw sockets. */
 import { readdirSync } from 'node:fs';
 import net from 'node:net';
-import { join } from 'node:path';
 import type { Test } from 'tap';
 import { residentMb } from '../../bench/processes.js';
-import { packageRoot } from '../../src/cli/options/config.js';
 import { engineBelow, inFlightAt, type Sortie } from '../deploy/helper.js';
 import { post as postJson } from '../support/post.js';
 import { until } from '../support/until.js';
 
 export { metric, serve, tinyModel, untilReady } from '../deploy/helper.js';
-
-export const embeddedModel = process.env.SORTIE_TEST_MODEL ?? join(packageRoot, 'models', 'smollm2-135m-sorted');
 
 export const pidOf = (server: Sortie): number => server.process.pid ?? 0;
 

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { inFlightAt, isAlive, type Sortie } from '../deploy/helper.js';
-import { embeddedModel, enginePid, openFiles, post, serve, tinyModel } from './helper.js';
+import { enginePid, post, serve, tinyModel } from './helper.js';
 import { until } from '../support/until.js';
 
 const EACH = 12;
@@ -54,23 +54,6 @@ void t.test('accepted requests finish, later requests get a 503, exit code 0', a
   }
   await latecomers;
   t.ok(rejected > 0);
-  t.same(await exit, [0, null]);
-});
-
-void t.test('texts in the encoding thread do not delay the exit', async (t) => {
-  // The tiny model's context is too short for them.
-  const server = await serve(t, embeddedModel, ['--drain-timeout', '1']);
-  const exit = once(server.process, 'exit');
-  // Each text takes some seconds, one after another. A tenant alone has four at a time.
-  const prompt = 'xyz'.repeat(200_000);
-  const before = openFiles(server);
-  const texts = Array.from({ length: 4 }, () => post(server, '/tokenize', { prompt }, alone));
-  await until('all are connected', () => openFiles(server) >= before + 4);
-  await sleep(300);
-  server.process.kill('SIGTERM');
-  const rejected = (await Promise.all(texts)).filter(({ status }) => status !== 200);
-  t.ok(rejected.length > 0);
-  for (const each of rejected) await isDraining(t, each);
   t.same(await exit, [0, null]);
 });
 

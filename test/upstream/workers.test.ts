@@ -16,9 +16,9 @@ const COUNTED = 'http_requests_total\\{method="POST",route="/v1/chat/completions
 async function startWorkers(t: Test, script: UpstreamScript, limits: object = {}) {
   const there = await scriptedUpstream(t, script);
   const dir = t.testdir({ 'keys.json': JSON.stringify({ keys: [{ key: 'sesame', limits }, { key: 'open' }] }) });
-  const flags = ['--no-local', '--threads', '2', '--upstream', there.url.href, '--upstream-model', 'big'];
-  const args = [main, 'serve', '--port', '0', '--host', '127.0.0.1', ...flags];
-  const server = start(t, process.execPath, [...args, '--api-key-file', join(dir, 'keys.json')]);
+  const upstream = ['--upstream', there.url.href, '--upstream-model', 'big'];
+  const flags = [main, 'serve', '--host', '127.0.0.1', '--no-local', '--threads', '2', ...upstream];
+  const server = start(t, process.execPath, [...flags, '--port', '0', '--api-key-file', join(dir, 'keys.json')]);
   const log = printed(server);
   const url = await readyUrl(server);
   const { pid = NaN } = server;
@@ -31,7 +31,7 @@ async function startWorkers(t: Test, script: UpstreamScript, limits: object = {}
     const [response] = (await once(asked, 'response')) as [IncomingMessage];
     return response;
   };
-  return { there, server, url, log, ask, workers: () => childrenOf(pid), keyFile: join(dir, 'keys.json') };
+  return { there, server, url, log, ask, flags, workers: () => childrenOf(pid), keyFile: join(dir, 'keys.json') };
 }
 
 void t.test('both take connections, and a key has its limits once', async (t) => {
@@ -84,8 +84,10 @@ void t.test('a dead worker is replaced, and its counts and requests in flight en
   for (let sent = 0; sent < 2; sent++) await until('a free place', async () => (await ask()).statusCode === 200);
 });
 
-void t.test('running answers end on SIGTERM', async (t) => {
-  const { server, there, ask } = await startWorkers(t, begin);
+void t.test('a fault of the start shows once, and running answers end on SIGTERM', async (t) => {
+  const { server, there, url, ask, flags } = await startWorkers(t, begin);
+  const second = start(t, process.execPath, [...flags, '--port', new URL(url).port]);
+  t.match(await once(second, 'exit'), [1, null], 'its port is in use');
   const streams = [ask('open', { stream: true }), ask('open', { stream: true })];
   await until('two requests at the upstream', () => there.exchanges.length === 2);
   const code = stopped(server);
@@ -95,19 +97,4 @@ void t.test('running answers end on SIGTERM', async (t) => {
   }
   for (const stream of streams) t.match(await text(await stream), /well\..*\n\n(.*\n\n)?data: \[DONE\]\n\n$/);
   t.equal(await code, 0);
-});
-
-void t.test('a fault of the start shows once', async (t) => {
-  const { url } = await startWorkers(t, begin);
-  const flags = ['--no-local', '--threads', '2', '--upstream', 'http://127.0.0.1:1/v1', '--upstream-model', 'big'];
-  const second = start(t, process.execPath, [
-    main,
-    'serve',
-    '--port',
-    new URL(url).port,
-    '--host',
-    '127.0.0.1',
-    ...flags,
-  ]);
-  t.match(await once(second, 'exit'), [1, null]);
 });
