@@ -2,9 +2,11 @@
 import t from 'tap';
 import { openPolicy, policyOf, type RequestPolicy } from '../../src/gateway/api/context.js';
 import { ApiError } from '../../src/gateway/api/errors.js';
+import { waitLimitOf } from '../../src/gateway/api/generation/prompt.js';
 import { requestBudget } from '../../src/gateway/api/params/budget.js';
 import { requestDepth } from '../../src/gateway/api/params/depth.js';
 import type { SortieRequest } from '../../src/gateway/api/schemas/shared.js';
+import type { Budget } from '../../src/protocol/index.js';
 import { model } from '../fakes/server.js';
 
 type Headers = Readonly<Record<string, string>>;
@@ -197,5 +199,19 @@ void t.test('exits of key and server bound a request, and its error names what i
       errorOf(() => depth(headers, body, name)),
       { param, extra: { exits: [15, 20, 25] } },
     );
+  t.end();
+});
+
+void t.test('the wait for a prompt ends with the total budget, if the answer ends then as well', (t) => {
+  const signal = new AbortController().signal;
+  const deadlineOf = (budget: Budget | null) => waitLimitOf({ signal, arrivedAt: 1000 }, budget).deadlineAt;
+  const whole = { totalMs: 250, ttftMs: 20, tpotMs: null };
+  const parts = { totalMs: null, ttftMs: 20, tpotMs: 5 };
+  t.equal(deadlineOf(null), null);
+  for (const onMiss of ['land', 'reject', 'truncate'] as const) {
+    t.equal(deadlineOf({ ...whole, onMiss }), 1250, onMiss);
+    t.equal(deadlineOf({ ...parts, onMiss }), null, `${onMiss}: a late first token does not end the wait`);
+  }
+  t.equal(deadlineOf({ ...whole, onMiss: 'continue' }), null);
   t.end();
 });

@@ -311,7 +311,13 @@ export function exchange(port: number, bytes: string): Promise<string> {
   });
 }
 
-/** Streams of named events, as /v1/responses and /v1/messages have them. */
+/** Streams of named events, as /v1/responses and /v1/messages have them. They have no [DONE]. */
+export async function streamed(server: TestServer, path: string, body: object): Promise<NamedEvent[]> {
+  const last: string[] = [];
+  const events = namedEvents((await server.ask(path, { ...body, stream: true })).text, last);
+  if (last.length > 0) throw new Error(`an event has no name: ${last.join()}`);
+  return events;
+}
 
 export interface NamedEvent {
   readonly name: string;

@@ -1,25 +1,13 @@
 /** The report of a plan and of its budget. test/api/params.test.ts has the budgets of headers and fields. */
 import t from 'tap';
 import type { Script } from '../fakes/engine.js';
-import { build, exchange, says } from '../fakes/server.js';
+import { build, says } from '../fakes/server.js';
 import { movedClock } from '../support/moved-clock.js';
 import { until } from '../support/until.js';
 
 const PATH = '/v1/completions';
 const prompt = { prompt: 'Hello' };
 const within = (ms: string, onMiss: string) => ({ 'X-Latency-Budget-Ms': ms, 'X-Budget-On-Miss': onMiss });
-
-void t.test('a budget header in two lines counts with the smaller value', async (t) => {
-  const server = await build(t);
-  const body = JSON.stringify(prompt);
-  const lines = [
-    ...['POST /v1/completions HTTP/1.1', 'Host: x', 'Connection: close', 'Content-Type: application/json'],
-    ...['X-Latency-Budget-Ms: 800', 'X-SLO-TTFT-Ms: 90', 'X-Latency-Budget-Ms: 500', 'X-SLO-TTFT-Ms: 95'],
-    `Content-Length: ${body.length}`,
-  ];
-  t.match(await exchange(server.port, `${lines.join('\r\n')}\r\n\r\n${body}`), /^HTTP\/1\.1 200 /);
-  t.match(server.last().depth.budget, { totalMs: 500, ttftMs: 90 });
-});
 
 void t.test('the report says whether the budget was met', async (t) => {
   movedClock(t);

@@ -134,6 +134,8 @@ void t.test('a stream has one token a chunk, one finish reason a choice, and its
     [...totals].sort((a, b) => a - b),
     'counted in every chunk',
   );
+  const unasked = await server.chunks(PATH, { prompt: 'a', stream_options: { continuous_usage_stats: true } });
+  t.ok(unasked.every(({ usage }) => usage === undefined));
 });
 
 void t.test('echo puts the prompt before the answer, streamed or not, and scores it', async (t) => {

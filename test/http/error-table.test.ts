@@ -153,15 +153,6 @@ for (const [code, provoke] of Object.entries(PROVOKED) as [ErrorCode, Provocatio
   });
 }
 
-void t.test('the table has all statuses of OpenAI-compatible servers', (t) => {
-  const statuses = new Set<number>(Object.values(ERRORS).map(({ status }) => status));
-  t.same(
-    [400, 401, 404, 405, 413, 415, 429, 500, 502, 503].filter((status) => !statuses.has(status)),
-    [],
-  );
-  t.end();
-});
-
 const messages = [{ role: 'user', content: 'Hi' }];
 
 void t.test('a fault mid-stream ends that answer and nothing else', async (t) => {
@@ -217,17 +208,12 @@ void t.test('messages, calls and tools that cannot fit are rejected before they 
   const said = (length: number, content: string) => ({
     messages: Array.from({ length }, () => ({ role: 'user', content })),
   });
-  const called = (count: number, text: string) => ({
-    messages: [
-      ...messages,
-      {
-        role: 'assistant',
-        tool_calls: Array.from({ length: count }, (_, i) => ({
-          ...{ id: String(i), type: 'function', function: { name: 'f', arguments: text } },
-        })),
-      },
-    ],
-  });
+  const called = (count: number, text: string) => {
+    const call = (_: unknown, i: number) => ({
+      ...{ id: String(i), type: 'function', function: { name: 'f', arguments: text } },
+    });
+    return { messages: [...messages, { role: 'assistant', tool_calls: Array.from({ length: count }, call) }] };
+  };
   const zeros = (length: number): number[] => Array.from({ length }, () => 0);
   const tool = (length: number) => ({
     messages,
@@ -236,7 +222,6 @@ void t.test('messages, calls and tools that cannot fit are rejected before they 
   const long = [
     ...[said(257, ''), said(4, 'x'.repeat(200_000)), called(100, '{}'), tool(300)],
     called(1, JSON.stringify({ a: zeros(300) })),
-    called(1, JSON.stringify(Object.fromEntries(zeros(300).map((zero, i) => [`k${i}`, zero])))),
   ];
   const short = [said(256, 'x'), called(2, '{"a": [0]}'), tool(100)];
   for (const path of ['/v1/chat/completions', '/tokenize'])

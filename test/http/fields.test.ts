@@ -146,6 +146,8 @@ const SERVED: readonly Served[] = [
   [form({ json_object: true }), { grammar: anyObject }],
   [form({ regex: 'a\\d+' }), { grammar: { kind: 'regex', pattern: 'a\\d+' }, kind: 'schema' }],
   [form({ regex: 'a', json: null, disable_any_whitespace: true }), { grammar: { kind: 'regex', pattern: 'a' } }],
+  ...[{ minItems: 4096 }, { a: 'x'.repeat(32_760) }].map((most): Served => [form({ json: most }), {}]),
+  [form({ grammar: 'x'.repeat(32_768) }), {}],
   [form({ choice: ['a1', 'b'] }), { grammar: { kind: 'choice', choices: ['a1', 'b'] } }],
   [form({ grammar: LARK }), { grammar: { kind: 'written', grammar: LARK } }],
   [{ structured_outputs: null, guided_json: null, guided_choice: [], grammar: '' }, free],

@@ -6,29 +6,21 @@ import { build, tokenizerJson } from '../fakes/server.js';
 
 const chat = { messages: [{ role: 'user', content: 'hi' }] };
 
-void t.test(
-  'a text over which the tokenizer takes an exponential time is a 400, and other texts are served',
-  async (t) => {
-    const split = { type: 'Split', pattern: { Regex: '^(a+)+$' }, behavior: 'Isolated', invert: false };
-    const tokenizer = new TextTokenizer({ ...tokenizerJson, pre_tokenizer: split });
-    const server = await build(t, undefined, { model: { tokenizer } });
-    const message = /prompt must be a text .* splits in time: it takes more than 1.5 s\./;
-    const rejected = await server.ask('/v1/completions', { prompt: `${'a'.repeat(50)}b` });
-    t.match(rejected, { status: 400, body: { error: { param: 'prompt', message } } });
-    t.equal((await server.ask('/v1/completions', { prompt: 'aab' })).status, 200);
-  },
-);
+void t.test('a text over which the tokenizer takes an exponential time is a 400', async (t) => {
+  const split = { type: 'Split', pattern: { Regex: '^(a+)+$' }, behavior: 'Isolated', invert: false };
+  const tokenizer = new TextTokenizer({ ...tokenizerJson, pre_tokenizer: split });
+  const server = await build(t, undefined, { model: { tokenizer } });
+  const message = /prompt must be a text .* splits in time: it takes more than 1.5 s\./;
+  const rejected = await server.ask('/v1/completions', { prompt: `${'a'.repeat(50)}b` });
+  t.match(rejected, { status: 400, body: { error: { param: 'prompt', message } } });
+  t.equal((await server.ask('/v1/completions', { prompt: 'aab' })).status, 200);
+});
 
 for (const [name, template, message] of [
   [
     'a range without end',
     '{% for i in range(10000000000) %}a{% endfor %}',
     /range\(\) must have at most 100000 numbers/,
-  ],
-  [
-    'a range within an object',
-    "{{ {'a': range(10000000000)}['a'] | length }}",
-    /at most 100000 numbers, got 10000000000/,
   ],
   ['another name of a range', '{% set r = range %}{{ r(0, 1, 0.000000001) }}', /at most 100000 numbers/],
   [
@@ -55,11 +47,6 @@ for (const [name, template, message] of [
     'namespaces that hold the last one twice',
     `{% set n = namespace(x=1) %}${'{% set n = namespace(x=n, y=n) %}'.repeat(40)}{{ n | tojson }}`,
     /list entries and characters, got Infinity/,
-  ],
-  [
-    'a text that doubles',
-    `{% set n = namespace(x='aaaaaaaa') %}${'{% set n.x = n.x ~ n.x %}'.repeat(40)}`,
-    /at most 20971520 list entries and characters/,
   ],
 ] as const)
   void t.test(`a chat template with ${name} is a 400`, async (t) => {

@@ -131,46 +131,43 @@ void t.test('a key file that other users can read or change is logged with its m
 // The prefix space that the gateway states to the engine: by key, by address, by salt, and by --prefix-reuse.
 
 const KEYS = ['alpha-secret', 'beta-secret'];
-const as = (key: string) => ({ authorization: `Bearer ${key}-secret` });
-const alpha = as('alpha');
-const beta = as('beta');
-const from = (address: string) => ({ 'x-forwarded-for': address });
+/** Requests as their key or address with a salt, and the number of the space of each. */
+const SPACES: readonly [title: string, Overrides, requests: readonly string[], spaces: readonly number[]][] = [
+  [
+    'each key has its own space, and a salt separates further within it',
+    { apiKeys: KEYS },
+    ['alpha', 'alpha', 'beta', 'alpha s', 'alpha s', 'alpha u', 'beta s'],
+    [0, 0, 2, 3, 3, 5, 6],
+  ],
+  [
+    'with --prefix-reuse all, keys share one space, and salts stay apart',
+    { apiKeys: KEYS, limits: { prefixReuse: 'all' } },
+    ['alpha', 'alpha s', 'beta', 'beta s'],
+    [0, 1, 0, 1],
+  ],
+  [
+    'without keys, the requests of an address share one space, and salts stay apart',
+    {},
+    ['10.0.0.1', '10.0.0.1', '10.0.0.1 s', '10.0.0.1 u', '10.0.0.2'],
+    [0, 0, 2, 3, 4],
+  ],
+];
 
-/** Groups requests, as headers and a salt, by their space: those with the same number share one. */
-async function spaces(t: Test, overrides: Overrides, requests: [headers?: Record<string, string>, salt?: string][]) {
-  const server = await build(t, undefined, { options: { trustedProxies: ['127.0.0.1'] }, ...overrides });
-  for (const [headers, cache_salt] of requests)
-    await server.ask('/v1/completions', { prompt: 'a', cache_salt }, headers);
-  const found = server.engine.requests.map(({ prefixSpace }) => prefixSpace);
-  for (const space of found) {
-    if (space !== undefined) t.match(space, /^[\w-]{43}$/, 'an opaque name');
-    for (const key of KEYS) t.notOk(space?.includes(keyDigest(key).toString('base64url')), 'not the digest of a key');
-  }
-  return { found, groups: found.map((space) => found.indexOf(space)) };
-}
-
-void t.test('each key has its own space, and a salt separates further within it', async (t) => {
-  const { groups } = await spaces(t, { apiKeys: KEYS }, [
-    [alpha],
-    [alpha],
-    [beta],
-    [alpha, 's'],
-    [alpha, 's'],
-    [alpha, 'u'],
-    [beta, 's'],
-  ]);
-  t.same(groups, [0, 0, 2, 3, 3, 5, 6]);
-});
-
-void t.test('with --prefix-reuse all, keys share one space, and salts stay apart', async (t) => {
-  const overrides = { apiKeys: KEYS, limits: { prefixReuse: 'all' } } as const;
-  const { found, groups } = await spaces(t, overrides, [[alpha], [alpha, 's'], [beta], [beta, 's']]);
-  t.equal(found[0], undefined);
-  t.same(groups, [0, 1, 0, 1]);
-});
-
-void t.test('without keys, the requests of an address share one space, and salts stay apart', async (t) => {
-  const one = from('10.0.0.1');
-  const { groups } = await spaces(t, {}, [[one], [{ ...one, ...alpha }], [one, 's'], [one, 'u'], [from('10.0.0.2')]]);
-  t.same(groups, [0, 0, 2, 3, 4]);
-});
+for (const [title, overrides, requests, spaces] of SPACES)
+  void t.test(title, async (t) => {
+    const server = await build(t, undefined, { options: { trustedProxies: ['127.0.0.1'] }, ...overrides });
+    for (const request of requests) {
+      const [who = '', cache_salt] = request.split(' ');
+      const headers = { authorization: `Bearer ${who}-secret`, 'x-forwarded-for': who };
+      await server.ask('/v1/completions', { prompt: 'a', cache_salt }, headers);
+    }
+    const found = server.engine.requests.map(({ prefixSpace }) => prefixSpace);
+    t.same(
+      found.map((space) => found.indexOf(space)),
+      spaces,
+    );
+    for (const space of found) {
+      if (space !== undefined) t.match(space, /^[\w-]{43}$/, 'an opaque name');
+      for (const key of KEYS) t.notOk(space?.includes(keyDigest(key).toString('base64url')), 'not the digest of a key');
+    }
+  });

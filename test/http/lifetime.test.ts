@@ -51,12 +51,6 @@ void t.test('a request whose client disconnects has its log line and its count, 
     t.match(text, `sortie_http_requests_total{method="POST",route="${PATH}",${count}`);
 });
 
-void t.test('a request rejected before its route has its log line, too', async (t) => {
-  const server = await build(t, undefined, { options: { host: '127.0.0.1' }, keepsLog: true });
-  await exchange(server.port, 'GET /version HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n');
-  t.match(await server.logged(), [{ route: '/version', status: 421 }]);
-});
-
 void t.test('a client that never reads is cut after the stall time-out', async (t) => {
   const tokens = Array.from({ length: 200 }, () => 5);
   const server = await build(t, () => ({ tokens }), { options: { stallTimeout: 0.2 }, keepsLog: true });

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { READY } from '../fakes/engine.js';
 import { build, chatOfCalls, spelt } from '../fakes/calls.js';
-import { namedEvents, says, type TestServer } from '../fakes/server.js';
+import { says, streamed, type TestServer } from '../fakes/server.js';
 
 const PATH = '/v1/messages';
 const messages = [{ role: 'user', content: 'Weather in Paris?' }];
@@ -21,13 +21,7 @@ interface Whole {
 const whole = async (server: TestServer, fields: object = {}) =>
   (await server.ask(PATH, { ...base, ...fields })).body as unknown as Whole;
 
-/** The events of a stream, which has no [DONE]. */
-async function streamed(t: { same(found: unknown, wanted: unknown): void }, server: TestServer, fields: object = {}) {
-  const last: string[] = [];
-  const events = namedEvents((await server.ask(PATH, { ...base, ...fields, stream: true })).text, last);
-  t.same(last, []);
-  return events;
-}
+const events = (server: TestServer, fields: object = {}) => streamed(server, PATH, { ...base, ...fields });
 
 void t.test('a whole message has its blocks, usage and report; both ids are headers', async (t) => {
   const server = await build(t, says('It rains.'));
@@ -50,31 +44,31 @@ void t.test('a whole message has its blocks, usage and report; both ids are head
 
 void t.test('a stream has the events of a message in their order, and a ping while it is silent', async (t) => {
   const server = await build(t, says('It rains.'));
-  const events = await streamed(t, server);
-  const names = events.map(({ name }) => name);
+  const told = await events(server);
+  const names = told.map(({ name }) => name);
   t.strictSame(names, [
     ...['message_start', 'content_block_start', 'ping'],
     ...['content_block_delta', 'content_block_delta', 'content_block_delta'],
     ...['content_block_stop', 'message_delta', 'message_stop'],
   ]);
-  t.ok(events.every(({ name, data }) => data.type === name));
-  t.match(events[0]?.data, { message: { content: [], stop_reason: null, usage: { input_tokens: Number } } });
-  const deltas = events.flatMap(({ data }) => (data.delta as { text?: string } | undefined)?.text ?? []);
+  t.ok(told.every(({ name, data }) => data.type === name));
+  t.match(told[0]?.data, { message: { content: [], stop_reason: null, usage: { input_tokens: Number } } });
+  const deltas = told.flatMap(({ data }) => (data.delta as { text?: string } | undefined)?.text ?? []);
   t.equal(deltas.join(''), 'It rains.');
-  t.match(events.at(-2)?.data, {
+  t.match(told.at(-2)?.data, {
     delta: { stop_reason: 'end_turn', stop_sequence: null },
     usage: { output_tokens: 3, cache_read_input_tokens: 2 },
     sortie: { exit_layers: { 30: 3 } },
   });
   const slow = await build(t, says('x', { prefill: 300 }), { options: { keepAlive: 0.05 } });
-  t.strictSame((await streamed(t, slow))[0], { name: 'ping', data: { type: 'ping' } });
+  t.strictSame((await events(slow))[0], { name: 'ping', data: { type: 'ping' } });
 });
 
 void t.test('the reason of the end: a stop sequence, max_tokens, the context, an empty answer', async (t) => {
   const server = await build(t, says('It rains in Paris.'));
   const ends = async (fields: object, stop_reason: string, stop_sequence: string | null): Promise<void> => {
     t.match(await whole(server, fields), { stop_reason, stop_sequence, content: [{ text: /^It rains$/ }] });
-    t.match((await streamed(t, server, fields)).at(-2)?.data, { delta: { stop_reason, stop_sequence } });
+    t.match((await events(server, fields)).at(-2)?.data, { delta: { stop_reason, stop_sequence } });
   };
   await ends({ stop_sequences: ['x', ' in'] }, 'stop_sequence', ' in');
   await ends({ max_tokens: 2 }, 'max_tokens', null);
@@ -95,16 +89,16 @@ void t.test('each call is a block, and its input comes in pieces', async (t) => 
     { type: 'tool_use', id: /^toolu_/, name: 'get_weather', input: { city: 'Oslo' } },
   ]);
   t.not(content[0]?.id, content[1]?.id);
-  const events = await streamed(t, server, { tools });
+  const told = await events(server, { tools });
   for (const index of [0, 1]) {
-    const own = events.filter(({ data }) => data.index === index);
+    const own = told.filter(({ data }) => data.index === index);
     t.match(own[0], { name: 'content_block_start', data: { content_block: { type: 'tool_use', input: {} } } });
     t.equal(own.at(-1)?.name, 'content_block_stop');
     const pieces = own.flatMap(({ data }) => (data.delta as { partial_json?: string } | undefined)?.partial_json ?? []);
     t.ok(pieces.length > 3, 'token by token');
     t.strictSame(JSON.parse(pieces.join('')), content[index]?.input);
   }
-  t.match(events.at(-2)?.data, { delta: { stop_reason: 'tool_use' } });
+  t.match(told.at(-2)?.data, { delta: { stop_reason: 'tool_use' } });
   const cut = await whole(server, { tools, max_tokens: 14 });
   t.match(cut, { content: [{ type: 'tool_use', input: {} }], stop_reason: 'max_tokens' });
 });

@@ -1,7 +1,7 @@
 /** POST /v1/responses over HTTP with a scripted engine: items, events. */
 import t from 'tap';
 import { build, chatOfCalls, spelt } from '../fakes/calls.js';
-import { namedEvents, says, type TestServer } from '../fakes/server.js';
+import { says, streamed, type TestServer } from '../fakes/server.js';
 
 const PATH = '/v1/responses';
 const input = 'Weather in Paris?';
@@ -13,13 +13,8 @@ interface Whole {
 }
 const whole = async (server: TestServer, body: object) => (await server.ask(PATH, body)).body as unknown as Whole;
 
-/** The events of a stream, which has no [DONE]. */
-async function streamed(t: { same(found: unknown, wanted: unknown): void }, server: TestServer, body: object) {
-  const last: string[] = [];
-  const events = namedEvents((await server.ask(PATH, { ...body, stream: true })).text, last);
-  t.same(last, []);
-  return events.map(({ name, data }) => ({ name: name.replace('response.', ''), data }));
-}
+const eventsOf = async (server: TestServer, body: object) =>
+  (await streamed(server, PATH, body)).map(({ name, data }) => ({ name: name.replace('response.', ''), data }));
 
 void t.test('a whole response has the items, the usage, the settings used and the report', async (t) => {
   const server = await build(t, says('It rains.'));
@@ -42,7 +37,7 @@ void t.test('a whole response has the items, the usage, the settings used and th
 
 void t.test('a stream has all events of a message, numbered, from created to completed', async (t) => {
   const server = await build(t, says('It rains.'));
-  const events = await streamed(t, server, { input });
+  const events = await eventsOf(server, { input });
   const names = events.map(({ name }) => name);
   t.strictSame(names, [
     ...['created', 'in_progress', 'output_item.added', 'content_part.added'],
@@ -69,11 +64,11 @@ void t.test('an answer that max_output_tokens cut is incomplete, and an empty on
     output: [{ status: 'incomplete', content: [{ text: 'It rains' }] }],
   };
   t.match(await whole(server, fields), response);
-  t.match((await streamed(t, server, fields)).at(-1), { name: 'incomplete', data: { response } });
+  t.match((await eventsOf(server, fields)).at(-1), { name: 'incomplete', data: { response } });
   server.engine.script = says('');
   const output = [{ status: 'completed', content: [{ text: '' }] }];
   t.match(await whole(server, { input }), { output });
-  const events = await streamed(t, server, { input });
+  const events = await eventsOf(server, { input });
   t.match(events.at(-1)?.data, { response: { output } });
   t.notOk(events.some(({ name }) => name === 'output_text.delta'));
 });
@@ -89,7 +84,7 @@ void t.test('each call is an item of its own, and its arguments come in pieces',
     { type: 'function_call', arguments: '{"city": "Oslo"}', status: 'completed' },
   ]);
   t.not(output[0]?.id, output[1]?.id);
-  const events = await streamed(t, server, fields);
+  const events = await eventsOf(server, fields);
   for (const index of [0, 1]) {
     const own = events.filter(({ data }) => data.output_index === index);
     const names = own.map(({ name }) => name);

@@ -4,7 +4,7 @@ import { ChatTemplate } from '../../src/gateway/text/chat-template.js';
 import { TextTokenizer } from '../../src/gateway/text/tokenizer.js';
 import { build } from '../fakes/calls.js';
 import type { Script } from '../fakes/engine.js';
-import { namedEvents, tokenizer as plain, tokenizerJson, type TestServer } from '../fakes/server.js';
+import { streamed, tokenizer as plain, tokenizerJson, type TestServer } from '../fakes/server.js';
 
 /** As Qwen3's: thinking is on, unless it is switched off, and a history has thoughts only if it keeps them. */
 const SWITCHED =
@@ -192,7 +192,7 @@ void t.test('a response has a reasoning item, whole and streamed', async (t) => 
     reasoning: { effort: 'low', summary: null },
     usage: { output_tokens_details: { reasoning_tokens: Number } },
   });
-  const stream = namedEvents((await server.ask('/v1/responses', { ...fields, stream: true })).text);
+  const stream = await streamed(server, '/v1/responses', fields);
   const names = stream.map(({ name }) => name.replace('response.', ''));
   const order = names.filter((name, index) => name !== names[index - 1]);
   t.same(order, [
@@ -221,7 +221,7 @@ void t.test('a message thinks if its request asks for it, and has a thinking blo
     t.same(counted, { input_tokens: server.last().prompt.length });
   };
   await counts(enabled);
-  const stream = namedEvents((await server.ask('/v1/messages', { ...enabled, stream: true })).text);
+  const stream = await streamed(server, '/v1/messages', enabled);
   const starts = stream.filter(({ name }) => name === 'content_block_start').map(({ data }) => data.content_block);
   t.match(starts, [{ type: 'thinking', thinking: '' }, { type: 'text' }]);
   const deltas = stream.flatMap(({ data }) => (data.delta as { thinking?: string } | undefined)?.thinking ?? []);

@@ -13,16 +13,6 @@ void t.test('a body that is not UTF-8 is a 400', async (t) => {
   t.equal((await send(Buffer.from('\ufeff{"prompt":"é🤗"}'))).status, 200);
 });
 
-void t.test('continuous_usage_stats alone sends no usage', async (t) => {
-  const server = await build(t);
-  const usages = async (stream_options: object) =>
-    (await server.chunks('/v1/completions', { prompt: 'a', stream_options })).map(({ usage }) => usage);
-  for (const options of [{ continuous_usage_stats: true }, { include_usage: false, continuous_usage_stats: true }])
-    t.ok((await usages(options)).every((usage) => usage === undefined));
-  const all = await usages({ include_usage: true, continuous_usage_stats: true });
-  t.ok(all.every((usage) => typeof usage === 'object' && usage !== null));
-});
-
 void t.test('on a loopback address without keys, only local names and listed hosts are served', async (t) => {
   const ask = (port: number, host: string, path = '/v1/models'): Promise<string> =>
     exchange(port, `GET ${path} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);

@@ -1,4 +1,4 @@
-/** Series that vLLM's dashboards rely on: names, types, and buckets at least as fine. */
+/** Series that vLLM's dashboards rely on, and readable lines of the log. */
 import t from 'tap';
 import { createSeries } from '../../src/gateway/telemetry/series.js';
 import { netMetrics } from '../../src/gateway/telemetry/upstream-metrics.js';
@@ -16,46 +16,14 @@ const TYPES = {
   histogram: ['request_prompt_tokens', 'request_generation_tokens'],
 } as const;
 
-const TTFT = [
-  0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560,
-];
-const PER_TOKEN = [
-  ...[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75],
-  ...[1, 2.5, 5, 7.5, 10, 20, 40, 80],
-];
-const REQUEST = [...[0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680]];
-const BUCKETS: Readonly<Record<string, readonly number[]>> = {
-  time_to_first_token_seconds: TTFT,
-  inter_token_latency_seconds: PER_TOKEN,
-  request_time_per_output_token_seconds: PER_TOKEN,
-  e2e_request_latency_seconds: REQUEST,
-  request_queue_time_seconds: REQUEST,
-  request_prefill_time_seconds: REQUEST,
-  request_decode_time_seconds: REQUEST,
-};
-
 void t.test('names and types', async (t) => {
   for (const [type, names] of Object.entries(TYPES)) {
     for (const name of names) t.equal((await registry.getSingleMetric(`sortie_${name}`)?.get())?.type, type, name);
   }
 });
 
-void t.test("the buckets contain vLLM's", async (t) => {
-  const text = await registry.metrics();
-  for (const [name, buckets] of Object.entries(BUCKETS)) {
-    const found = text.matchAll(new RegExp(`^sortie_${name}_bucket\\{le="([^"]+)"`, 'gm'));
-    const own = new Set([...found].map(([, le]) => Number(le)));
-    for (const bucket of buckets) t.ok(own.has(bucket), `${name} ${bucket}`);
-  }
-});
-
-void t.test('no name has a colon, and every name has the prefix', async (t) => {
+void t.test('every name has the prefix and no colon', async (t) => {
   for (const { name } of await registry.getMetricsAsJSON()) t.match(name, /^sortie_[a-z0-9_]+$/);
-});
-
-void t.test('a server has 48 series beside those of its process', async (t) => {
-  const names = (await registry.getMetricsAsJSON()).map(({ name }) => name);
-  t.equal(names.filter((name) => !/^sortie_(process|nodejs)_/.test(name)).length, 48);
 });
 
 void t.test('nets are counted, and those that ran have a time', async (t) => {

@@ -65,9 +65,11 @@ void t.test(
         { name: 'OptionError', message: `${name} must be one of http/protobuf, http/json, grpc, got "thrift"` },
         name,
       );
-      const tracing = await startTracing({ ...endpoint, [name]: '' }, '1', log);
-      t.not(tracing, null, 'on, with the default protocol');
-      await tracing?.shutdown();
+      for (const protocol of ['', 'grpc']) {
+        const tracing = await startTracing({ ...endpoint, [name]: protocol }, '1', log);
+        t.not(tracing, null, `on, with ${protocol || 'the default protocol'}`);
+        await tracing?.shutdown();
+      }
     }
     await t.rejects(
       startTracing({ ...endpoint, OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: '', OTEL_EXPORTER_OTLP_PROTOCOL: 'x' }, '1', log),

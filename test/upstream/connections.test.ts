@@ -54,13 +54,6 @@ void t.test('with an armed net they do by default: an answer is sure to come', a
   t.match(text, /"source":"net"[^]*data: \[DONE\]\n\n$/);
 });
 
-void t.test('by default an error of a budgeted stream keeps its status', async (t) => {
-  const { here } = await both(t, () => undefined);
-  const response = await here.post('/v1/chat/completions', body);
-  t.equal(response.status, 504);
-  t.match(await response.json(), { error: { code: 'deadline_exceeded' } });
-});
-
 // Answers that end together begin to end earlier: one thread writes them one after the other.
 
 void t.test('each deadline beside others leaves them time, to a tenth of its budget', (t) => {

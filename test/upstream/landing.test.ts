@@ -18,7 +18,6 @@ import {
   HALF_A_CHUNK,
   FILTERED,
 } from '../fakes/upstream.js';
-import { Exchange } from '../../src/gateway/upstream/exchange.js';
 import { until } from '../support/until.js';
 
 const TEXT = 'Paris is the capital. It lies on the Seine. Many people live there. The end';
@@ -240,18 +239,6 @@ void t.test('an answer without its first choices ends', async (t) => {
     const told = await ask(here, { stream }, BUDGET_MS);
     t.match(told, { status: 200, choices: { 7: TEXT }, report: { met: true }, error: undefined });
   }
-});
-
-void t.test('a bug ends a stream that has begun, and is in the log', async (t) => {
-  const log: string[] = [];
-  const { here } = await both(t, answers(TEXT), { log: (line) => log.push(line) });
-  t.intercept(Exchange.prototype, 'standIn', {
-    value: () => {
-      throw new Error('a bug');
-    },
-  });
-  t.match(await ask(here, { stream: true }, BUDGET_MS), { text: TEXT, error: { code: 'internal_error' } });
-  await until('the log line', () => log.some((line) => line.includes('Error: a bug')));
 });
 
 void t.test('an answer to a list of prompts ends with the last of them', async (t) => {

@@ -15,9 +15,7 @@ interface Part {
 
 interface Api {
   streamChat(request: object, signal: AbortSignal): AsyncIterable<Part>;
-  loadServer(): Promise<{ readonly exits: readonly object[] }>;
   loadSlowdown(): Promise<number>;
-  useKey(key: string): void;
 }
 
 interface Budget {
@@ -80,16 +78,6 @@ void t.test('an error keeps the parts before it', async (t) => {
     await t.rejects(read(), { message }, name);
     t.same(texts, ['Paris'], name);
   }
-});
-
-void t.test('the API key goes with every request, and its absence is a 401', async (t) => {
-  const server = await build(t, undefined, { apiKeys: ['sesame'] });
-  from(t, server.url);
-  await t.rejects(api.loadServer(), { status: 401, code: 'invalid_api_key' });
-  api.useKey('sesame');
-  t.equal((await api.loadServer()).exits.length, 5);
-  t.equal((await collected(ask)).at(-1)?.finish, 'stop');
-  api.useKey('');
 });
 
 void t.test('the budget scale is logarithmic, increases, and ends in no budget', (t) => {
