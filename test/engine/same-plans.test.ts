@@ -68,8 +68,9 @@ function engineRun(
   { executor, shape, costs, options }: TestMachine,
   requests: readonly SimulatedRequest[],
   stepMs: (step: number) => number,
-): StepPlan[] {
+): { readonly plans: StepPlan[]; readonly preempted: number } {
   const plans: StepPlan[] = [];
+  let preempted = 0;
   let now = requests[0]?.arrivedAt ?? 0;
   const core = new EngineCore(executor, costs, {
     ...options,
@@ -85,10 +86,10 @@ function engineRun(
     if (!core.busy) now = Math.max(now, requests[next]?.arrivedAt ?? now);
     for (let each = requests[next]; each !== undefined && each.arrivedAt <= now; each = requests[next])
       core.submit(engineRequest(each, next++, shape));
-    core.step();
+    for (const { preemptions } of core.step().ended) preempted += preemptions;
   }
   executor.forget(0);
-  return plans;
+  return { plans, preempted };
 }
 
 function simulatedRun(
@@ -160,8 +161,8 @@ for (const [name, machine] of machines)
     fc.assert(
       fc.property(requestsFor(machine), fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1 }), (asked, times) => {
         const stepMs = (step: number): number => times[step % times.length] ?? 1;
-        const plans = engineRun(machine, asked, stepMs);
-        preempted += plans.reduce((sum, plan) => sum + plan.preempted.length, 0);
+        const { plans, preempted: count } = engineRun(machine, asked, stepMs);
+        preempted += count;
         chunks += plans.reduce((sum, plan) => sum + plan.chunks.length, 0);
         rejected += plans.reduce((sum, plan) => sum + plan.rejected.length, 0);
         const [engine, simulator] = [plans, simulatedRun(machine, asked, stepMs)].map((each) => JSON.stringify(each));

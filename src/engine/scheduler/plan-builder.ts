@@ -55,13 +55,11 @@ export class PlanBuilder {
       ...(armed.length > 0 && { armed }),
       rejected,
       ended,
-      ...slots.takeChanges(),
       memory: table.takeOps(),
       chunks: chunks.map(chunkPlan),
       rows: rows.map((each): RowPlan => {
         return { id: each.id, slot: slotIndex(each), exit: each.exit, window: planner.landing(each) };
       }),
-      paused: [...paused].map(({ id }) => id),
       draft,
       work,
       predictedMs: planner.predictMs(work),

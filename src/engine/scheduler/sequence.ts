@@ -159,16 +159,11 @@ export class Sequence implements Terms {
 
   /** Positions that each unit will have processed by its turn, with the common prefix of its leader. */
   get expectedFrontiers(): ArrayLike<number> {
-    const own = this.frontiers;
-    if (this.leader === null || this.leader.sequence.isOver) return own;
-    const { sequence: leader, length } = this.leader;
-    const needed = leader.#exits[leader.exit]?.needed ?? [];
-    const theirs = leader.frontiers;
-    const units = this.#exits.reduce((most, { needed: own }) => Math.max(most, ...own), 0) + 1;
-    return Array.from({ length: units }, (_, unit) => {
-      const ahead = needed.includes(unit) ? length : Math.min(length, theirs[unit] ?? 0);
-      return Math.max(own[unit] ?? 0, ahead);
-    });
+    if (this.leader === null || this.leader.sequence.isOver) return this.frontiers;
+    const { sequence, length } = this.leader;
+    const expected = Array.from(this.frontiers);
+    for (const unit of sequence.needed) expected[unit] = Math.max(expected[unit] ?? 0, length);
+    return expected;
   }
 
   /** Units that its exit needs. */

@@ -19,12 +19,6 @@ export interface SlotManagerLimits {
   readonly prefixReuse: boolean;
 }
 
-/** The sequences that got or lost a slot. */
-export interface SlotChanges {
-  readonly started: readonly string[];
-  readonly preempted: readonly string[];
-}
-
 export class SlotManager {
   /** Sequences with a slot, in order of admission. */
   readonly running: Sequence[] = [];
@@ -34,8 +28,6 @@ export class SlotManager {
   readonly #fair = new FairOrder();
   /** Start of the present step. */
   #now = 0;
-  #started: string[] = [];
-  #preempted: string[] = [];
 
   /** @param rowMs milliseconds of a row by trunk stage; empty where rows may lie anywhere */
   constructor(
@@ -86,13 +78,6 @@ export class SlotManager {
     this.#lookForLeader(sequence, beside);
   }
 
-  /** The sequences that got or lost a slot since the last call. */
-  takeChanges(): SlotChanges {
-    const changes = { started: this.#started, preempted: this.#preempted };
-    [this.#started, this.#preempted] = [[], []];
-    return changes;
-  }
-
   /**
    * Starts waiting sequences while slots and memory last, and for promises in place of others: in an order of service,
    * which the tenants share.
@@ -123,7 +108,6 @@ export class SlotManager {
       if (sequence.preemptions === 0) sequence.cachedTokens = slot.length;
       sequence.startedAt ??= now;
       this.running.push(sequence);
-      this.#started.push(sequence.id);
       this.#fair.started(this.#shareOf(sequence));
       this.#evict();
     }
@@ -255,7 +239,6 @@ export class SlotManager {
     sequence.slot = null;
     sequence.leader = null;
     sequence.preemptions++;
-    this.#preempted.push(sequence.id);
     return slot;
   }
 

@@ -23,17 +23,12 @@ export interface StepPlan {
   readonly rejected: readonly RejectedEvent[];
   /** Sequences that end before the step: dry runs, cancelled ones, failed or complete grammars, deadlines. */
   readonly ended: readonly SequenceEnd[];
-  /** Sequences that get a slot, and those that lose theirs. */
-  readonly started: readonly string[];
-  readonly preempted: readonly string[];
-  /** Copies, exchanges and releases of slots' memory, in order, before anything runs. */
+  /** Copies and releases of slots' memory, in order, before anything runs. */
   readonly memory: readonly MemoryOp[];
   /** In the order in which they run. */
   readonly chunks: readonly ChunkPlan[];
   /** The rows that decode behind the chunks. */
   readonly rows: readonly RowPlan[];
-  /** Sequences that skip the step. */
-  readonly paused: readonly string[];
   /** For the only row; null for none. */
   readonly draft: DraftPlan | null;
   /** The work that the costs predict. */

@@ -78,18 +78,20 @@ export class Drafts {
   }
 
   #baseline({ exit }: Sequence): BaselineStep {
-    let baseline = this.#baselines.get(exit);
-    if (!baseline) this.#baselines.set(exit, (baseline = new BaselineStep()));
-    return baseline;
+    return known(this.#baselines, exit, () => new BaselineStep());
   }
 
   /** Speed-up by source, exit, and greedy or sampled decoding: greedy text repeats itself more often. */
   #speedup({ exit, request }: Sequence, source: DraftSource): Speedup {
-    const key = `${source}, ${exit}, ${request.sampling.temperature > 0 ? 'sampled' : 'greedy'}`;
-    let speedup = this.#speedups.get(key);
-    if (!speedup) this.#speedups.set(key, (speedup = new Speedup()));
-    return speedup;
+    const kind = request.sampling.temperature > 0 ? 'sampled' : 'greedy';
+    return known(this.#speedups, `${source}, ${exit}, ${kind}`, () => new Speedup());
   }
+}
+
+function known<K, V>(map: Map<K, V>, key: K, make: () => V): V {
+  const value = map.get(key) ?? make();
+  map.set(key, value);
+  return value;
 }
 
 export interface ObservedDraft {
