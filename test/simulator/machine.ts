@@ -16,6 +16,8 @@ export interface Machine {
   readonly kvPositions: number;
   /** Clients that never pause: a request arrives when one of them is free. Absent or null: at its own time. */
   readonly clients?: number | null;
+  /** When all upstreams fail, so that all nets wake; absent: never. */
+  readonly failsAt?: number;
   /** Real time of a step in ms, from its work and the current time. */
   readonly actual: (work: Work, now: number) => number;
 }

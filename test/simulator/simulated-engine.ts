@@ -55,11 +55,16 @@ interface Open {
   readonly path: { readonly exit: ExitLayer; tokens: number }[];
 }
 
+/** Of all runs: no two requests of a process share a prompt. */
+let arrivals = 0;
+
 class SimulatedEngine {
   now: number;
   readonly outcomes: Outcome[] = [];
   readonly #open = new Map<string, Open>();
   #next = 0;
+  /** When all upstreams fail, so that all nets wake. */
+  #failsAt: number;
 
   constructor(
     private readonly requests: readonly SimulatedRequest[],
@@ -67,15 +72,20 @@ class SimulatedEngine {
     readonly scheduler: Scheduler,
   ) {
     this.now = requests[0]?.arrivedAt ?? 0;
+    this.#failsAt = machine.failsAt ?? Infinity;
   }
 
   get hasWork(): boolean {
-    return this.#next < this.requests.length || !this.scheduler.isIdle;
+    return this.#next < this.requests.length || !this.scheduler.isIdle || this.scheduler.nets.count > 0;
   }
 
   /** Runs one step. @returns its plan and its time */
   step(): { readonly plan: StepPlan; readonly ms: number } {
     this.#arrive();
+    if (this.#failsAt <= this.now) {
+      this.#failsAt = Infinity;
+      for (const { id } of this.scheduler.nets.all) this.scheduler.nets.wake(id);
+    }
     const plan = this.scheduler.schedule(this.now);
     this.#hear(plan);
     const ms = this.machine.actual(plan.work, this.now);
@@ -96,14 +106,15 @@ class SimulatedEngine {
 
   #arrive(): void {
     const clients = this.machine.clients ?? null;
-    const { isIdle } = this.scheduler;
-    if (clients === null && isIdle) this.now = Math.max(this.now, this.requests[this.#next]?.arrivedAt ?? this.now);
+    const { isIdle, nets } = this.scheduler;
+    const next = Math.min(this.requests[this.#next]?.arrivedAt ?? Infinity, nets.wakesAt, this.#failsAt);
+    if (clients === null && isIdle && next < Infinity) this.now = Math.max(this.now, next);
     const free = (clients ?? Infinity) - this.#open.size;
     let arrived = 0;
     for (let each = this.requests[this.#next]; each !== undefined; each = this.requests[this.#next]) {
       if (clients === null ? each.arrivedAt > this.now : arrived >= free) break;
       const request = clients === null ? each : { ...each, arrivedAt: this.now };
-      const sequence = this.scheduler.add(engineRequest(request, this.#next, this.scheduler.options.shape));
+      const sequence = this.scheduler.add(engineRequest(request, ++arrivals, this.scheduler.options.shape));
       this.#open.set(request.id, { request, sequence, admission: null, path: [] });
       this.#next += 1;
       arrived += 1;

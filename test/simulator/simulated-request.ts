@@ -18,6 +18,8 @@ export interface SimulatedRequest {
   /** Absent: that of all requests without one. */
   readonly tenant?: string;
   readonly budget: Budget | null;
+  /** Whether it sleeps, as the net of an upstream. */
+  readonly isNet?: boolean;
   /** Null: the bounds of the model. */
   readonly minExit: ExitLayer | null;
   readonly maxExit: ExitLayer | null;
@@ -30,7 +32,7 @@ export const END_TOKEN = 0;
 
 /** @param number tells the request's tokens from those of others, so that no two prompts share a prefix */
 export function engineRequest(request: SimulatedRequest, number: number, shape: DepthShape): SequenceRequest {
-  const { id, arrivedAt, promptLength, maxTokens, isExactLength, kind, tenant, budget } = request;
+  const { id, arrivedAt, promptLength, maxTokens, isExactLength, kind, tenant, budget, isNet } = request;
   const [first = 0, last = 0] = [shape.exits[0]?.layer, shape.exits.at(-1)?.layer];
   return greedy(id, new Array<number>(promptLength).fill(number + 1), last, maxTokens, {
     arrivedAt,
@@ -38,5 +40,6 @@ export function engineRequest(request: SimulatedRequest, number: number, shape: 
     depth: { minExit: request.minExit ?? first, maxExit: request.maxExit ?? last, budget },
     kind,
     ...(tenant !== undefined && { tenant }),
+    ...(isNet === true && { isNet }),
   });
 }
