@@ -47,15 +47,15 @@ interface UnitCurves {
   readonly prefill: readonly Curve[];
 }
 
+/** Units of every decode step, free where the table lacks them. `step` is sampling and messages. */
+const SHARED = ['embed', 'head', 'step'];
+
 export interface CostModel {
   readonly shape: DepthShape;
-  /** Trunk stages in order, then exit blocks, shallowest first: the index of a unit in a frontier. */
+  /** Trunk stages in order, then exit blocks, shallowest first, as in a frontier; then those of `SHARED`. */
   readonly units: readonly UnitCurves[];
   /** By exit: the units that it needs. */
   readonly needed: readonly (readonly number[])[];
-  readonly embed: UnitCurves;
-  /** Units of every decode step: embed, head, and sampling and messages (`step`, free where the table lacks it). */
-  readonly shared: readonly UnitCurves[];
   readonly drift: Drift;
   readonly memo: CostMemo;
 }
@@ -96,10 +96,8 @@ export function costModel(table: CostTable, shape: DepthShape, slowdown = 1): Co
     if (unit.decode.length > 0 && unit.prefill.length > 0) return unit;
     throw new Error(`the cost table must have decode and prefill points for "${name}"`);
   });
-  const embed = curves('embed');
-  const shared = [embed, curves('head'), curves('step')];
   const drift = { slowdown, ratios: [], planningMs: 0 };
-  return { shape, units, needed, embed, shared, drift, memo: { decode: [], prompts: [] } };
+  return { shape, units: [...units, ...SHARED.map(curves)], needed, drift, memo: { decode: [], prompts: [] } };
 }
 
 /** How this machine differs from its table at present. */
@@ -136,10 +134,9 @@ export interface Work {
   readonly prefill: readonly PrefillWork[];
 }
 
-/** Table cost of one unit's decode. @param unit index as in `CostModel.units`; beyond the last: the shared units */
-export function unitDecodeMs({ units, shared }: CostModel, unit: number, rows: number, context: number): number {
-  const curves = unit < units.length ? [at(units, unit)] : shared;
-  return curves.reduce((ms, { decode }) => ms + cheapestAt(decode, rows, context), 0);
+/** Table cost of one unit's decode. @param unit index as in `CostModel.units` */
+export function unitDecodeMs({ units }: CostModel, unit: number, rows: number, context: number): number {
+  return cheapestAt(at(units, unit).decode, rows, context);
 }
 
 /** Rows and context of the batch that prices a further row. */
@@ -158,22 +155,23 @@ export function cascadeMs(
   rows: ArrayLike<number>,
   cost: (unit: number, rows: number) => number,
 ): number {
-  const counts = new Int32Array(units.length + 1);
+  const counts = new Int32Array(units.length);
+  let all = 0;
   for (let exit = 0; exit < rows.length; exit += 1) {
     const count = at(rows, exit);
-    if (count === 0) continue;
-    for (const unit of at(needed, exit)) counts[unit] = at(counts, unit) + count;
-    counts[units.length] = at(counts, units.length) + count;
+    if (count > 0) for (const unit of at(needed, exit)) counts[unit] = at(counts, unit) + count;
+    all += count;
   }
+  counts.fill(all, -SHARED.length);
   return counts.reduce((ms, count, unit) => ms + cost(unit, count), 0);
 }
 
 /** Table cost of prefill or catch-up, chunk after chunk, without the head. */
 export function prefillMs(model: CostModel, work: PrefillWork): number {
   const { exit, positions, context, chunk, units = at(model.needed, exit) } = work;
-  const all = units.map((unit) => at(model.units, unit));
-  if (units[0] === 0) all.push(model.embed);
-  return all.reduce((ms, unit) => ms + inChunks(unit, positions, context, chunk), 0);
+  const embed = model.units.length - SHARED.length;
+  const all = units[0] === 0 ? [...units, embed] : units;
+  return all.reduce((ms, unit) => ms + inChunks(at(model.units, unit), positions, context, chunk), 0);
 }
 
 /** Whole chunks cost what the middle one does (cost is about linear in context), the rest is priced by itself. */
