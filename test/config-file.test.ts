@@ -88,7 +88,6 @@ upstreams:
     model: gpt-x
     key_env: BIG_KEY
     deadline_header: x-litellm-timeout
-    accuracy: 0.8
     extra_headers: {X-Team: blue}
   near: {url: "http://localhost:8081/v1", key_file: key.txt}
 models:
@@ -104,10 +103,9 @@ models:
       model: 'gpt-x',
       keyEnv: 'BIG_KEY',
       deadlineHeader: 'x-litellm-timeout',
-      accuracy: 0.8,
       extraHeaders: { 'x-team': 'blue' },
     },
-    { name: 'near', model: 'near', keyFile: 'key.txt', deadlineHeader: 'X-Latency-Budget-Ms', accuracy: 1 },
+    { name: 'near', model: 'near', keyFile: 'key.txt', deadlineHeader: 'X-Latency-Budget-Ms' },
   ]);
   t.same(sections?.models, [
     { name: 'assistant', upstream: 'big', latencyBudgetMs: 3000, onMiss: 'truncate', commit: 'sentence', net: 'land' },
@@ -133,7 +131,6 @@ void t.test('an error of upstreams and models names the entry, the rule and the 
     ['upstreams: {big: {url: "http://n:p@a"}}', /with no name and no password/],
     ['upstreams: {big: {url: [a]}}', /got a list or fields$/],
     [`${BIG}, modle: x}`, 'upstreams.big.modle is not a field; did you mean model?'],
-    [`${BIG}, accuracy: 2}`, 'upstreams.big.accuracy must be a number from 0 to 1, got "2"'],
     [`${BIG}, key_env: A, key_file: B}`, 'upstreams.big must have key_env or key_file, got both'],
     [`${BIG}, deadline_header: "a b"}`, 'upstreams.big.deadline_header must be the name of a header, got "a b"'],
     [

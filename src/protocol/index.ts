@@ -81,8 +81,6 @@ export interface ArmedEvent {
   readonly id: string;
   /** An instant. It moves forward as other promises come. */
   readonly latestStart: number;
-  /** Time to the end of its first sentence, at its shallowest exit, if it woke at this moment. */
-  readonly sentenceMs: number;
 }
 
 /** A rejected request. */

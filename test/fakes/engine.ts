@@ -227,7 +227,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     live.timer = setTimeout(() => {
       this.wake([id]);
     }, leftMs);
-    this.#step({ armed: [{ id, latestStart, sentenceMs }] });
+    this.#step({ armed: [{ id, latestStart }] });
   }
 
   #begin(request: SequenceRequest, script: Script): void {

@@ -40,7 +40,6 @@ export const upstream: Omit<Upstream, 'url'> = {
   model: 'vendor/big-1',
   key: 'upstream-key',
   deadlineHeader: 'x-latency-budget-ms',
-  accuracy: 1,
   extraHeaders: {},
 };
 

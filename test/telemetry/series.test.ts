@@ -28,11 +28,11 @@ void t.test('every name has the prefix and no colon', async (t) => {
 
 void t.test('nets are counted, and those that ran have a time', async (t) => {
   const series = createSeries('m');
-  const metrics = netMetrics(series);
+  const count = netMetrics(series);
   const model = { model: 'assistant', upstream: 'big' };
-  metrics.ended({ ...model, ranMs: null, trigger: null, result: 'unused' });
-  metrics.ended({ ...model, result: 'answered', trigger: 'latest_start', ranMs: 1500 });
-  metrics.ended({ ...model, result: 'answered', trigger: 'status', ranMs: 500 });
+  count({ ...model, ranMs: null, trigger: null, result: 'unused' });
+  count({ ...model, result: 'answered', trigger: 'latest_start', ranMs: 1500 });
+  count({ ...model, result: 'answered', trigger: 'status', ranMs: 500 });
   const text = await series.registry.metrics();
   for (const line of [
     'sortie_nets_total{model_name="assistant",upstream="big",result="unused",trigger="none"} 1',

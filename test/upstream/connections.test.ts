@@ -46,7 +46,7 @@ void t.test('with an armed net they do by default: an answer is sure to come', a
   const there = await scriptedUpstream(t, () => undefined);
   const here = await build(t, () => ({ tokens: tokenizer.encode('It is Paris.', false), sentenceMs: 300 }), {
     upstreams: [{ ...upstream, url: there.url }],
-    nets: { mode: 'answer', observer: { ended: () => undefined } },
+    nets: { mode: 'answer', observed: () => undefined },
   });
   const asks = { ...body, messages: [{ role: 'user', content: 'Where is it?' }] };
   const text = await (await here.post('/v1/chat/completions', asks)).text();

@@ -26,7 +26,7 @@ function sentenceAt({ parts }: Told): number {
 }
 
 async function netted(t: Test, script: UpstreamScript) {
-  const { here, there } = await both(t, script, { nets: { mode: 'answer', observer: null } });
+  const { here, there } = await both(t, script, { nets: { mode: 'answer', observed: () => undefined } });
   here.engine.script = local;
   return { here, there };
 }

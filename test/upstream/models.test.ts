@@ -35,7 +35,7 @@ void t.test('flags describe one upstream, in the form of a file', (t) => {
   t.match(model, {
     name: 'big',
     defaults: { latencyBudgetMs: null },
-    upstream: { model: 'big', key: 'k', accuracy: 1 },
+    upstream: { model: 'big', key: 'k' },
   });
   t.equal(model?.upstream.deadlineHeader, 'x-latency-budget-ms');
   t.throws(() => read(flags), /^--upstream-key-env must name a variable that holds a key, got "KEY"$/);

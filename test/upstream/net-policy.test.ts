@@ -3,7 +3,7 @@ import t from 'tap';
 import { Breaker } from '../../src/gateway/upstream/breaker.js';
 import { barOf, isNetted } from '../../src/gateway/upstream/net-policy.js';
 import type { UpstreamCall } from '../../src/gateway/upstream/call.js';
-import { EarlyStarts, accuracyWithin } from '../../src/gateway/upstream/early-start.js';
+import { EarlyStarts } from '../../src/gateway/upstream/early-start.js';
 
 void t.test('a breaker opens behind five failures in a row, and tries once a second', async (t) => {
   for (const [fail, other] of [
@@ -136,17 +136,4 @@ void t.test('early starts forget the idlest of too many tenants', async (t) => {
   startsOf(early, 'a', 20, () => true);
   for (let i = 0; i < 1000; i += 1) early.observe(`other ${i}`, false);
   t.notOk(early.isEarly('a'));
-});
-
-const EXITS = [
-  { layer: 10, accuracy: 0.5 },
-  { layer: 20, accuracy: 0.7 },
-  { layer: 30, accuracy: 1 },
-];
-
-void t.test('a local answer has the deepest exit whose sentence fits', async (t) => {
-  t.equal(accuracyWithin(EXITS, 100, 90), 0.5, 'the shallowest one in any case');
-  t.equal(accuracyWithin(EXITS, 100, 199), 0.5);
-  t.equal(accuracyWithin(EXITS, 100, 200), 0.7);
-  t.equal(accuracyWithin(EXITS, 100, 5000), 1);
 });

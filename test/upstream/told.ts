@@ -1,6 +1,6 @@
 /** An answer of the gateway as its client gets it, part by part. */
 import { monotonicMs } from '../../src/util/clock.js';
-import type { Counts } from '../../src/gateway/upstream/landed.js';
+import type { Counts } from '../../src/gateway/upstream/exchange.js';
 import { type TestServer, build, says, type Overrides } from '../fakes/server.js';
 import type { Test } from 'tap';
 import { scriptedUpstream, upstream, type UpstreamScript } from '../fakes/upstream.js';

@@ -4,7 +4,7 @@
  * Must not know: keys, servers.
  */
 import { mostSimilar } from '../../util/similar.js';
-import { apiUrl, headerName, integer, type Kind, oneOf, onMiss, share, text } from './kinds.js';
+import { apiUrl, headerName, integer, type Kind, oneOf, onMiss, text } from './kinds.js';
 
 /** How an upstream's late answers are kept from a client: not at all, by their own sentences, or by the local model. */
 export const NET_MODES = ['off', 'land', 'answer'] as const;
@@ -20,8 +20,6 @@ export interface UpstreamEntry {
   readonly keyEnv: string | null;
   readonly keyFile: string | null;
   readonly deadlineHeader: string;
-  /** Share of right answers of the model, 0 to 1. */
-  readonly accuracy: number;
   /** Sent with every request. */
   readonly extraHeaders: Readonly<Record<string, string>>;
 }
@@ -75,7 +73,6 @@ const UPSTREAM = {
   key_env: text('VARIABLE'),
   key_file: text('FILE'),
   deadline_header: headerName,
-  accuracy: share(0),
 };
 
 const MODEL = {
@@ -184,7 +181,6 @@ function upstreamEntry(reader: Reader, name: string, fields: Fields): UpstreamEn
     keyEnv: read.key_env,
     keyFile: read.key_file,
     deadlineHeader,
-    accuracy: read.accuracy ?? 1,
     extraHeaders: reader.headers(`${place}.extra_headers`, fields.extra_headers, deadlineHeader),
   };
 }

@@ -130,8 +130,8 @@ export class PlanRecord {
     if (isDryRun) this.ended.push({ id, reason: 'length', isDryRun });
   }
 
-  arm({ id }: Sequence, { latestStart, sentenceMs }: Armed): void {
-    this.armed.push({ id, latestStart, sentenceMs });
+  arm({ id }: Sequence, { latestStart }: Armed): void {
+    this.armed.push({ id, latestStart });
   }
 
   reject({ id }: Sequence, { leastFeasibleMs, isFull = false }: Omit<Rejected, 'kind'> = UNNAMED): void {

@@ -126,7 +126,7 @@ export function breaks(after: Promises, before: Promises): boolean {
   });
 }
 
-/** When a net wakes at the latest, and how long it takes to the end of its first sentence. */
+/** When a net wakes at the latest. */
 export type NetStart = Omit<ArmedEvent, 'id'>;
 
 /**
@@ -147,7 +147,7 @@ export function latestStarts(
     const { readyMs = 0, firstMs = 0 } = found.get(each) ?? {};
     // A net wakes behind the step that runs.
     latestStart = Math.min(latestStart, Math.min(each.promisedBy - readyMs, each.firstDue - firstMs) - stepMs);
-    starts.set(each, { latestStart, sentenceMs: readyMs });
+    starts.set(each, { latestStart });
   }
   return starts;
 }

@@ -126,7 +126,7 @@ function upstreamsOf(
   if (models.length === 0 && options.noLocal)
     throw new OptionError('--no-local needs --upstream, or upstreams in --config');
   // The local model, if there is one, is the net of all upstreams.
-  const nets = { mode: options.net, observer: netMetrics(series) };
+  const nets = { mode: options.net, observed: netMetrics(series) };
   return models.length === 0 ? undefined : new UpstreamGateway(models, series, nets);
 }
 

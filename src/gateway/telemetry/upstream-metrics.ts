@@ -46,25 +46,34 @@ export class UpstreamMetrics {
   }
 }
 
+/** The cause of a net's start. `expected`: the upstream is likely to be late. */
+export type NetTrigger = 'latest_start' | 'expected' | 'upstream_failed' | 'status' | 'breaker';
+
 /** How a net ended. */
 export interface NetFacts {
   /** The name that callers use, and the upstream's. */
   readonly model: string;
   readonly upstream: string;
-  readonly result: string;
+  /**
+   * - `none`: the request had no net. `unused`: it was armed, and did not start.
+   * - `answered`: its answer went out. `overtaken`: it ran, and the upstream answered.
+   * - `failed`: it ran, and had no whole sentence in time. `cancelled`: its client left.
+   */
+  readonly result: 'none' | 'unused' | 'answered' | 'overtaken' | 'failed' | 'cancelled';
   /** Null: it did not start. */
-  readonly trigger: string | null;
+  readonly trigger: NetTrigger | null;
   /** From its start to its end, ms; null: it did not start. */
   readonly ranMs: number | null;
 }
 
-/** Counts nets. @returns an observer of their ends */
-export function netMetrics(series: Series): { ended(net: NetFacts): void } {
-  return {
-    ended: ({ result, trigger, ranMs, ...model }) => {
-      const label = { ...modelLabels(model), result };
-      series.nets.inc({ ...label, trigger: trigger ?? 'none' });
-      if (ranMs !== null) series.netSeconds.inc(label, ranMs / 1000);
-    },
+/** Gets the facts of each net once, at its end. */
+export type NetObserver = (net: NetFacts) => void;
+
+/** Counts nets. */
+export const netMetrics =
+  (series: Series): NetObserver =>
+  ({ result, trigger, ranMs, ...model }) => {
+    const label = { ...modelLabels(model), result };
+    series.nets.inc({ ...label, trigger: trigger ?? 'none' });
+    if (ranMs !== null) series.netSeconds.inc(label, ranMs / 1000);
   };
-}

@@ -47,6 +47,13 @@ export interface UpstreamCall {
   onSent(listener: () => void): void;
 }
 
+/** Whether the client gets the counts of tokens: always in a whole answer, and in a stream if it asks for them. */
+export function asksUsage({ request }: UpstreamCall): boolean {
+  const { stream, stream_options: options } = request.body;
+  const { include_usage: asked } = (options ?? {}) as { readonly include_usage?: unknown };
+  return stream !== true || asked === true;
+}
+
 export const isStreamed = ({ request }: UpstreamCall): boolean => request.body.stream === true;
 
 /** The id of an answer, without the prefix of its API. */

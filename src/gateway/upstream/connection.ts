@@ -8,6 +8,7 @@ import type { Readable } from 'node:stream';
 import { errors, Pool } from 'undici';
 import { ApiError } from '../api/errors.js';
 import type { HeldBytes } from './held-bytes.js';
+import { arrivals, DONE, type Incoming } from './sse-events.js';
 import type { Upstream } from './upstream.js';
 
 /** The phases of an exchange, ms. OpenAI's SDKs wait ten minutes for an answer. */
@@ -99,7 +100,7 @@ export class UpstreamConnection {
 }
 
 /** Leaves a body whose events are over: it may end in time, which keeps its connection open for other requests. */
-export function leaveBody(body: UpstreamResponse['body']): void {
+function leaveBody(body: UpstreamResponse['body']): void {
   const timer = setTimeout(() => body.destroy(), BODY_END_MS);
   body.once('close', () => {
     clearTimeout(timer);
@@ -107,9 +108,28 @@ export function leaveBody(body: UpstreamResponse['body']): void {
   body.resume();
 }
 
-/** The bytes of a body, which may be read or left behind them. */
-export const bytesIn = ({ body }: Pick<UpstreamResponse, 'body'>): AsyncIterable<Uint8Array> =>
-  body.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>;
+/**
+ * The events of a stream up to its last one, in the groups in which they arrive.
+ * @throws ApiError for an event that is too long
+ */
+export async function* eventsIn(
+  { body }: Pick<UpstreamResponse, 'body'>,
+  held: HeldBytes,
+): AsyncGenerator<Incoming[], void, undefined> {
+  let isTold = false;
+  try {
+    const bytes = body.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>;
+    for await (const events of arrivals(bytes, held)) {
+      const last = events.findIndex((each) => each.type === 'event' && each.data === DONE);
+      isTold = last >= 0;
+      yield isTold ? events.slice(0, last + 1) : events;
+      if (isTold) return;
+    }
+  } finally {
+    if (isTold) leaveBody(body);
+    else body.destroy();
+  }
+}
 
 /** Reads a body whole. @throws ApiError for a body that is too large or ends early */
 export async function wholeBody(

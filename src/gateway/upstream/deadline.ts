@@ -1,7 +1,8 @@
 /** The instants of an answer under a budget. Instants are on the monotonic clock, times in ms. */
+import type { SortieRequest } from '../api/schemas/shared.js';
 import type { BudgetTimes } from '../../protocol/outcome.js';
 import { monotonicMs, timerUntil } from '../../util/clock.js';
-import type { LocalTimes } from './local-answer.js';
+import { present } from '../../util/present.js';
 import type { FirstPart } from './upstream-body.js';
 
 /** Time of bytes to the client. Answers that end together are written one after the other. */
@@ -24,93 +25,75 @@ export class DeadlinePassed extends Error {
 }
 const PASSED = new DeadlinePassed();
 
-/** The part of an answer that its client is to have first: that of its budget, else a sentence by the deadline. */
-export class FirstDue {
-  /** When it is to go out. */
-  readonly at: number;
-  #sentAt: number | null = null;
-
-  /** @param part null: the budget states none */
-  constructor(
-    private readonly arrivedAt: number,
-    private readonly part: FirstPart | null,
-    private readonly endsAt: number,
-  ) {
-    const ms = part?.ms ?? Infinity;
-    this.at = Math.min(endsAt, arrivedAt + ms - Math.min(BYTES_MS, BYTES_SHARE * ms));
-  }
-
-  /** Whether any content is the first part; else a whole sentence is. */
-  get isContent(): boolean {
-    return this.part?.isSentence === false;
-  }
-
-  /** Whether text goes out in whole sentences until the first one. */
-  get awaitsSentence(): boolean {
-    return this.part?.isSentence === true && this.#sentAt === null;
-  }
-
-  /** A part of the answer goes out. */
-  sent(now: number): void {
-    this.#sentAt ??= now;
-  }
-
-  /** The budget of the part; null: none. */
-  get limits(): Partial<BudgetTimes> | null {
-    return this.part === null ? null : { [this.isContent ? 'ttftMs' : 'sentenceMs']: this.part.ms };
-  }
-
-  /** When it went out; without end as long as it has not. */
-  get times(): Partial<BudgetTimes> {
-    return { [this.isContent ? 'ttftMs' : 'sentenceMs']: (this.#sentAt ?? Infinity) - this.arrivedAt };
-  }
-
-  /** The budget of a local answer with the same instants. */
-  get localTimes(): LocalTimes {
-    const total = { latency_budget_ms: this.endsAt - this.arrivedAt };
-    if (this.part === null) return total;
-    const ms = this.at - this.arrivedAt;
-    return this.isContent ? { ...total, slo_ttft_ms: ms } : { ...total, first_sentence_ms: ms };
-  }
-
-  /** As the report states it. */
-  report(): Readonly<Record<string, number>> {
-    if (this.part === null) return {};
-    const { ms } = this.part;
-    const at =
-      this.#sentAt === null
-        ? {}
-        : { [this.isContent ? 'ttft_ms' : 'first_sentence_ms']: Math.round(this.#sentAt - this.arrivedAt) };
-    return { [this.isContent ? 'slo_ttft_ms' : 'first_sentence_budget_ms']: ms, ...at };
-  }
-}
-
 export class Deadline {
-  readonly signal: AbortSignal;
   /** When the answer ends, so that its last byte is out by the deadline. */
   readonly endsAt: number;
-  readonly #timer: NodeJS.Timeout;
+  /** When the first part is to go out: that of the budget, else a sentence by the deadline. */
+  readonly firstAt: number;
+  #firstSentAt: number | null = null;
+  readonly #over = new AbortController();
+  readonly #passed: Promise<undefined>;
+  #timer: NodeJS.Timeout | undefined;
   readonly #place: number;
 
+  /** @param first null: the budget states no first part */
   constructor(
-    readonly arrivedAt: number,
-    readonly budgetMs: number,
+    private readonly arrivedAt: number,
+    private readonly budgetMs: number,
+    private readonly first: FirstPart | null = null,
   ) {
     const passesAt = arrivedAt + budgetMs;
     const place = (this.#place = Math.floor(passesAt / TOGETHER_MS));
     const others = [place - 1, place, place + 1].reduce((sum, each) => sum + (open.get(each) ?? 0), 0);
     open.set(place, (open.get(place) ?? 0) + 1);
     this.endsAt = passesAt - Math.min(BYTES_MS + others * END_MS, BYTES_SHARE * budgetMs);
-    const over = new AbortController();
-    this.signal = over.signal;
-    this.#timer = setTimeout(() => {
-      over.abort(PASSED);
-    }, timerUntil(this.endsAt));
+    const firstMs = first?.ms ?? Infinity;
+    this.firstAt = Math.min(this.endsAt, arrivedAt + firstMs - Math.min(BYTES_MS, BYTES_SHARE * firstMs));
+    this.#passed = new Promise((resolve) => {
+      this.#timer = setTimeout(() => {
+        this.#over.abort(PASSED);
+        resolve(undefined);
+      }, timerUntil(this.endsAt));
+    });
   }
 
-  /** Milliseconds until the answer ends, at least one. */
-  get leftMs(): number {
-    return Math.max(1, this.endsAt - monotonicMs());
+  get signal(): AbortSignal {
+    return this.#over.signal;
+  }
+
+  /** Whether any content is the first part; else a whole sentence is. */
+  get isContent(): boolean {
+    return this.first?.isSentence === false;
+  }
+
+  /** Whether text goes out in whole sentences until the first one. */
+  get awaitsSentence(): boolean {
+    return this.first?.isSentence === true && this.#firstSentAt === null;
+  }
+
+  /** A part of the answer goes out. */
+  sent(): void {
+    this.#firstSentAt ??= monotonicMs();
+  }
+
+  /** Budget and time of the first part: without end as long as it is not out; null: the budget states none. */
+  firstTold() {
+    if (this.first === null) return null;
+    const { ms, isSentence } = this.first;
+    const tookMs = (this.#firstSentAt ?? Infinity) - this.arrivedAt;
+    const times = (of: number): Partial<BudgetTimes> => ({ [isSentence ? 'sentenceMs' : 'ttftMs']: of });
+    const report = {
+      [isSentence ? 'first_sentence_budget_ms' : 'slo_ttft_ms']: ms,
+      [isSentence ? 'first_sentence_ms' : 'ttft_ms']: tookMs === Infinity ? null : Math.round(tookMs),
+    };
+    return { limits: times(ms), actual: times(tookMs), report: present(report) };
+  }
+
+  /** The budget of a local answer with the same instants. */
+  get localTimes(): Pick<SortieRequest, 'latency_budget_ms' | 'slo_ttft_ms' | 'first_sentence_ms'> {
+    const total = { latency_budget_ms: this.endsAt - this.arrivedAt };
+    if (this.first === null) return total;
+    return { ...total, [this.isContent ? 'slo_ttft_ms' : 'first_sentence_ms']: this.firstAt - this.arrivedAt };
   }
 
   /**
@@ -126,15 +109,7 @@ export class Deadline {
 
   /** Waits for a promise until the answer ends. @returns undefined at the end */
   within<T>(promise: Promise<T>): Promise<T | undefined> {
-    const { signal } = this;
-    const over = new Promise<undefined>((resolve) => {
-      const end = (): void => {
-        resolve(undefined);
-      };
-      if (signal.aborted) end();
-      else signal.addEventListener('abort', end, { once: true });
-    });
-    return Promise.race([promise, over]);
+    return Promise.race([promise, this.#passed]);
   }
 
   /** Must be called once. */

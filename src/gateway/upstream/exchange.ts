@@ -1,20 +1,20 @@
-/** One request to an upstream, and the record of its answer. Must not know: landings. */
+/** One request to an upstream, its chunks, and the record of its answer. Must not know: landings. */
 import { ApiError, ClientGone } from '../api/errors.js';
-import type { AnswerRecord } from '../telemetry/answer-record.js';
+import { answerAttributes, type AnswerRecord, type Landed } from '../telemetry/answer-record.js';
 import type { CallTrace } from '../telemetry/trace.js';
 import type { TryEnd, UpstreamMetrics } from '../telemetry/upstream-metrics.js';
 import { monotonicMs } from '../../util/clock.js';
 import { present } from '../../util/present.js';
 import { type Ending, outcomeOf } from '../../protocol/outcome.js';
 import type { Breaker } from './breaker.js';
-import { charactersOf, type ChunkJson, finishReasonOf } from './chunk.js';
-import type { OpenBody, UpstreamCall } from './call.js';
-import type { Chunk } from './chunk.js';
-import { Unreachable, type UpstreamConnection, type UpstreamResponse } from './connection.js';
+import { type Chunk, charactersOf, type ChunkJson, finishReasonOf } from './chunk.js';
+import { ChunkReader } from './chunk-reader.js';
+import { formOf, type OpenBody, type UpstreamCall } from './call.js';
+import { eventsIn, Unreachable, type UpstreamConnection, type UpstreamResponse, wholeBody } from './connection.js';
+import type { Deadline } from './deadline.js';
 import type { EarlyStarts } from './early-start.js';
-import { type Counts, countsOf, type LandingTrigger } from './landed.js';
-import type { FirstDue } from './deadline.js';
 import { HeldBytes } from './held-bytes.js';
+import { DONE } from './sse-events.js';
 import { budgetHeader, estimatedTokens, forwardedBody, promptTokens, type UpstreamSettings } from './upstream-body.js';
 
 /** Statuses that say that the server has no capacity. */
@@ -30,14 +30,27 @@ export interface SharedParts {
   readonly early: EarlyStarts;
 }
 
-/** The parts of a record that are not the upstream's own. */
-type Told = Omit<AnswerRecord, 'usage'> & { readonly usage: Counts };
-
-/** The end of an answer that its upstream did not end. */
-interface Broken {
-  readonly by: LandingTrigger;
-  readonly ending: Ending;
+/** Counts of tokens, as an API of OpenAI has them. SDKs keep the mark of estimates as an extra field. */
+export interface Counts {
+  readonly prompt_tokens: number;
+  readonly completion_tokens: number;
+  readonly total_tokens: number;
+  readonly estimated?: true;
 }
+
+/** @param prompt tokens of the prompt @param completion tokens of the answer */
+export const countsOf = (prompt: number, completion: number, isEstimate = false): Counts => ({
+  prompt_tokens: prompt,
+  completion_tokens: completion,
+  total_tokens: prompt + completion,
+  ...(isEstimate && { estimated: true }),
+});
+
+/** The parts of a record that are not the upstream's own. */
+export type Told = Partial<Omit<AnswerRecord, 'usage'> & { readonly usage: Counts }>;
+
+/** Why an answer ended before its upstream ended it. */
+type Breach = Exclude<Landed['trigger'], 'budget'>;
 
 export class Exchange {
   readonly #startedAt = monotonicMs();
@@ -45,14 +58,15 @@ export class Exchange {
   /** Of the response; null without one. */
   status: number | null = null;
   firstTextAt: number | null = null;
-  #broken: Broken | null = null;
+  #broken: { readonly by: Breach; readonly ending: Ending } | null = null;
   #characters = 0;
   #stated: Counts | null = null;
   #finishReason: string | null = null;
-  #localTokens = 0;
+  /** Tokens of a local answer that stood in, with its prompt. */
+  localTokens = 0;
   #record: AnswerRecord | null = null;
-  /** The part of the answer that its client is to have first; null: none. */
-  first: FirstDue | null = null;
+  /** Of the answer; null: it passes unchanged. */
+  deadline: Deadline | null = null;
   readonly held: HeldBytes;
 
   constructor(
@@ -82,26 +96,22 @@ export class Exchange {
   }
 
   /**
-   * Asks the upstream.
-   * @param endsAt the instant at which the budget ends; null without one
+   * Asks the upstream, within the rest of the budget.
    * @param changes of the body
    * @param breaker hears of the response, or of its absence
    * @throws ApiError upstream_failed without a response; the reason of the signal once it aborts
    */
-  async ask(
-    endsAt: number | null,
-    signal: AbortSignal,
-    changes: OpenBody = {},
-    breaker: Breaker | null = null,
-  ): Promise<UpstreamResponse> {
+  async ask(signal: AbortSignal, changes: OpenBody = {}, breaker: Breaker | null = null): Promise<UpstreamResponse> {
+    const { budget } = this;
     const { path, request } = this.call;
     const { upstream } = this.connection;
     const { tenant } = request.caller;
+    const endsAt = Math.min(this.deadline?.endsAt ?? Infinity, request.arrivedAt + (budget?.totalMs ?? Infinity));
     const asked = this.connection.post({
       path,
       body: forwardedBody(request, upstream, changes),
       requestId: request.id,
-      headers: { ...this.#trace?.headers, ...(endsAt !== null && budgetHeader(upstream, endsAt - monotonicMs())) },
+      headers: { ...this.#trace?.headers, ...(budget !== null && budgetHeader(upstream, endsAt - monotonicMs())) },
       signal,
     });
     const response = await asked.catch((error: unknown) => {
@@ -115,32 +125,57 @@ export class Exchange {
     return response;
   }
 
-  /** Counts a chunk that waits to be sent. */
-  hold(chunk: Chunk): void {
-    this.held.add(chunk.bytes);
-    this.count(chunk);
+  /**
+   * The chunks of an answer, up to its end. A whole answer is one chunk.
+   * @throws ApiError upstream_failed for another text, or without an end
+   */
+  async *chunks(response: UpstreamResponse): AsyncGenerator<Chunk, void, undefined> {
+    const chunks = new ChunkReader({}, (text) => this.withoutKey(text));
+    const read = (data: string): Chunk => {
+      const chunk = chunks.read(data);
+      this.held.add(chunk.bytes);
+      this.count(chunk);
+      return chunk;
+    };
+    if (!response.isStream) {
+      yield read(await wholeBody(response, this.call.request.signal, this.held));
+      return;
+    }
+    const ended = new Set<number>();
+    let isTold = false;
+    for await (const events of eventsIn(response, this.held)) {
+      for (const event of events) {
+        // Comments are no sign of an answer. The gateway sends its own.
+        if (event.type === 'comment') continue;
+        isTold = event.data === DONE;
+        if (isTold) break;
+        const chunk = read(event.data);
+        for (const piece of chunk.pieces) if ('finishReason' in piece) ended.add(piece.index);
+        yield chunk;
+      }
+    }
+    // Some upstreams give fewer choices than the request asks for.
+    if (ended.size < (isTold ? 1 : formOf(this.call).choices))
+      throw new ApiError('upstream_failed', 'The stream of the upstream ended early.');
   }
 
   count({ json: { usage }, pieces, text, characters }: Chunk): void {
     for (const piece of pieces) if ('finishReason' in piece) this.#finishReason = piece.finishReason;
     this.#characters += characters;
-    if (text !== '') this.text();
+    // Only content is a first token: thoughts and roles are none.
+    if (text !== '' && this.firstTextAt === null) {
+      this.firstTextAt = monotonicMs();
+      this.metrics.firstContent(this.firstTextAt - this.#startedAt);
+    }
     this.#readCounts(usage);
   }
 
-  /** Content of the answer has come. Only content is a first token: thoughts and roles are none. */
-  text(): void {
-    if (this.firstTextAt !== null) return;
-    this.firstTextAt = monotonicMs();
-    this.metrics.firstContent(this.firstTextAt - this.#startedAt);
-  }
-
   /** The upstream did not end its answer. @param ending as the client sees it; absent: in the text so far */
-  broke(by: LandingTrigger, ending: Ending = { end: 'cut', isEmpty: this.firstTextAt === null }): void {
+  broke(by: Breach, ending: Ending = { end: 'cut', isEmpty: this.firstTextAt === null }): void {
     this.#broken ??= { by, ending };
   }
 
-  /** Counts what an answer or a chunk has, and reads the upstream's own counts in it. */
+  /** Counts what a whole answer of any form has, and reads the upstream's own counts in it. */
   read({ usage, choices }: Pick<ChunkJson, 'usage' | 'choices'>): void {
     this.#characters += charactersOf(choices);
     this.#finishReason = finishReasonOf(choices) ?? this.#finishReason;
@@ -162,15 +197,16 @@ export class Exchange {
    * @param told the facts of an answer that has other text than the upstream's, or another end
    * @param hasFailed whether the client gets an error
    */
-  record(told: Partial<Told> = {}, hasFailed = false): AnswerRecord {
+  record(told: Told = {}, hasFailed = false): AnswerRecord {
     if (this.#record !== null && (!hasFailed || this.#record.finishReason === null)) return this.#record;
     const { call, budget, firstTextAt } = this;
     const { arrivedAt } = call.request;
     const ending = this.#endingOf(this.#endOf(hasFailed));
     const actualMs = monotonicMs() - arrivedAt;
     const none = { totalMs: null, ttftMs: null, tpotMs: null };
-    const first = this.first?.limits ?? null;
-    const limits = budget === null && first === null ? null : { ...none, totalMs: budget?.totalMs ?? null, ...first };
+    const first = this.deadline?.firstTold() ?? null;
+    const totalMs = budget?.totalMs ?? null;
+    const limits = budget === null && first === null ? null : { ...none, totalMs, ...first?.limits };
     const usage = told.usage ?? this.usage;
     const trigger = ending?.end === 'landed' ? this.#broken?.by : undefined;
     this.#record = {
@@ -179,13 +215,13 @@ export class Exchange {
       upstream: this.connection.upstream.name,
       budget: limits,
       isGuaranteed: false,
-      outcome: ending === null ? null : outcomeOf(ending, { ...none, ...this.first?.times, totalMs: actualMs }, limits),
+      outcome: ending === null ? null : outcomeOf(ending, { ...none, ...first?.actual, totalMs: actualMs }, limits),
       finishReason: hasFailed ? null : this.#broken === null ? this.#finishReason : 'length',
       landed: trigger === undefined ? null : { trigger, at_token: usage.completion_tokens },
       ttftMs: firstTextAt === null ? null : firstTextAt - arrivedAt,
       actualMs,
       ...told,
-      details: { ...told.details, ...this.first?.report(), upstream: this.#report() },
+      details: { ...told.details, ...first?.report, upstream: this.#report() },
       usage,
     };
     call.request.answered(this.#record);
@@ -199,14 +235,9 @@ export class Exchange {
     return fault instanceof ApiError ? fault.of(outcome) : fault;
   }
 
-  /** The local model answered in place of the upstream. @param tokens of prompt and answer */
-  standIn(tokens: number): void {
-    this.#localTokens = tokens;
-  }
-
   /** Tokens that the key pays: none without an answer. */
   get paidTokens(): number {
-    return (this.status === 200 ? this.usage.total_tokens : 0) + this.#localTokens;
+    return (this.status === 200 ? this.usage.total_tokens : 0) + this.localTokens;
   }
 
   /** An error of the upstream, which may repeat the headers of its request, without the key. */
@@ -218,23 +249,17 @@ export class Exchange {
   /** @param hasFailed whether the gateway throws */
   end(hasFailed: boolean): void {
     const { status, usage } = this;
-    const { request } = this.call;
     this.held.close();
     const end = this.#endOf(hasFailed);
     this.metrics.ended(status, end);
     const record = this.record({}, hasFailed);
-    if (end === 'cancelled') request.addLogFields({ ...record.details });
-    const ttft = this.#ttftMs;
-    const attributes = {
-      'http.response.status_code': status ?? undefined,
-      'gen_ai.usage.input_tokens': usage.prompt_tokens,
-      'gen_ai.usage.output_tokens': usage.completion_tokens,
-      'gen_ai.response.time_to_first_chunk': ttft === null ? undefined : ttft / 1000,
-      'sortie.upstream.end': end,
-      'sortie.outcome': record.outcome ?? undefined,
-    };
+    if (end === 'cancelled') this.call.request.addLogFields({ ...record.details });
+    const attributes = { 'http.response.status_code': status ?? undefined, 'sortie.upstream.end': end };
     const isFault = end === 'failed' || end === 'rejected';
-    this.#trace?.end(attributes, isFault ? String(status === null || status < 400 ? 'upstream_failed' : status) : null);
+    this.#trace?.end(
+      { ...answerAttributes({ ...record, usage, ttftMs: this.#ttftMs }), ...attributes },
+      isFault ? String(status === null || status < 400 ? 'upstream_failed' : status) : null,
+    );
   }
 
   /** The exchange in the report. */

@@ -2,10 +2,9 @@
 import type { ApiContext, Limits } from '../api/context.js';
 import type { NetMode } from '../../cli/options/upstream-sections.js';
 import type { Series } from '../telemetry/series.js';
-import { UpstreamMetrics } from '../telemetry/upstream-metrics.js';
+import { type NetObserver, UpstreamMetrics } from '../telemetry/upstream-metrics.js';
 import type { OpenBody, PlainAnswer, UpstreamCall } from './call.js';
-import { translatedAnswer } from './translated-answer.js';
-import type { NetObserver, NetShared } from './net-parts.js';
+import type { NetShared } from './net.js';
 import type { NoNet } from './net-policy.js';
 import { Breaker } from './breaker.js';
 import { UpstreamConnection } from './connection.js';
@@ -20,7 +19,7 @@ import { reserved, settingsOf, type UpstreamSettings, withCap } from './upstream
 export interface NetOptions {
   /** Of requests that state none. */
   readonly mode: NetMode;
-  readonly observer: NetObserver | null;
+  readonly observed: NetObserver;
 }
 
 /** A model with the parts that serve it. */
@@ -38,7 +37,7 @@ export class UpstreamGateway {
   constructor(
     models: readonly UpstreamModel[],
     series: Series,
-    private readonly nets: NetOptions = { mode: 'land', observer: null },
+    private readonly nets: NetOptions = { mode: 'land', observed: () => undefined },
   ) {
     for (const model of models) {
       const metrics = new UpstreamMetrics(series, model.name, model.upstream.name);
@@ -114,8 +113,9 @@ export class UpstreamGateway {
     // Without a landing the answer may be late, as the local model's.
     const budget = settings.budget?.onMiss === 'continue' ? null : settings.budget;
     if (mode === 'off' || (budget === null && first === null)) {
-      const pass = call.writing.errorBody === null ? passThrough : translatedAnswer;
-      return pass(call, settings, exchange);
+      if (call.writing.errorBody === null) return passThrough(call, exchange);
+      const untimed = { ...settings, budget: null, first: null, holdsSentences: false };
+      return new TimedAnswer(served, call, untimed, exchange, null).run();
     }
     const nets = this.#netsOf(local, call, settings);
     return new TimedAnswer(served, call, { ...settings, budget }, exchange, nets).run();
@@ -123,9 +123,8 @@ export class UpstreamGateway {
 
   /** Null: the answer has no net, which its header says. */
   #netsOf(context: ApiContext | null, call: UpstreamCall, { mode, budget }: Settings): NetShared | null {
-    const { observer } = this.nets;
     const none: NoNet | null = mode !== 'answer' ? 'off' : budget?.onMiss === 'truncate' ? 'on_miss' : null;
-    if (none === null && context !== null) return { context, observer };
+    if (none === null && context !== null) return { context, observed: this.nets.observed };
     call.header('x-sortie-net', 'none');
     call.header('x-sortie-net-reason', none ?? 'no_model');
     return null;

@@ -4,6 +4,7 @@
  * Must not know: clocks, connections.
  */
 import { SentenceEnds } from '../text/sentences/sentence-ends.js';
+import type { Ending } from '../../protocol/outcome.js';
 import { emptyDelta } from '../api/generation/choice.js';
 import { type HeldPiece, isOther } from './chunk.js';
 
@@ -19,7 +20,8 @@ export class HeldAnswer {
   readonly #ends = new SentenceEnds();
   /** Characters of the text so far. */
   received = 0;
-  #sent = 0;
+  /** Characters that went out. */
+  sent = 0;
   /** Characters that went out, without the blank ones at their end. */
   #sentSolid = 0;
   /** Indices of the choices that ended by themselves. */
@@ -44,9 +46,7 @@ export class HeldAnswer {
     if ('finishReason' in piece) this.#ended.add(piece.index);
     this.#held.push(piece);
     // A call has no sentences, and an answer with an end is whole.
-    const isFree = hold !== 'all' && (hold === 'none' || this.isOther || this.isFinished);
-    if (isFree) this.#release(Infinity);
-    else if (hold === 'sentence') this.#release(this.#ends.last);
+    this.release(hold === 'sentence' && (this.isOther || this.isFinished) ? 'none' : hold);
   }
 
   /** Whole sentences so far. */
@@ -64,14 +64,9 @@ export class HeldAnswer {
     return this.#ended.size >= this.choices;
   }
 
-  /** Sends the whole sentences. */
-  releaseSentences(): void {
-    this.#release(this.#ends.last);
-  }
-
-  /** Sends all pieces. */
-  releaseAll(): void {
-    this.#release(Infinity);
+  /** Sends the pieces that need not wait. */
+  release(hold: Hold): void {
+    if (hold !== 'all') this.#sendTo(hold === 'none' ? Infinity : this.#ends.last);
   }
 
   /**
@@ -80,16 +75,22 @@ export class HeldAnswer {
    */
   cut(): { readonly length: number; readonly isSentence: boolean } {
     const end = this.#ends.lastIfOver;
-    const length = Math.max(end, this.#sent);
-    if (length > 0) this.#release(length);
+    const length = Math.max(end, this.sent);
+    if (length > 0) this.#sendTo(length);
     this.#next = this.#held.length;
     this.#dropSent();
     return { length, isSentence: end > 0 && this.#sentSolid <= end };
   }
 
-  #release(limit: number): void {
+  /** As `cut`. @returns the end as a client sees it; null without any text */
+  landed(): Ending | null {
+    const { length, isSentence } = this.cut();
+    return length === 0 ? null : { end: isSentence ? 'landed' : 'cut' };
+  }
+
+  #sendTo(limit: number): void {
     for (let piece = this.#held[this.#next]; piece !== undefined; piece = this.#held[this.#next]) {
-      const room = limit - this.#sent;
+      const room = limit - this.sent;
       if ('text' in piece && piece.text.length > room) {
         if (room <= 0) return;
         const { index, text, bytes = 0 } = piece;
@@ -111,8 +112,8 @@ export class HeldAnswer {
   #send(piece: HeldPiece): void {
     const text = textOf(piece);
     const solid = text.trimEnd().length;
-    if (solid > 0) this.#sentSolid = this.#sent + solid;
-    this.#sent += text.length;
+    if (solid > 0) this.#sentSolid = this.sent + solid;
+    this.sent += text.length;
     this.send(piece);
   }
 }

@@ -2,9 +2,6 @@
 import type { ApiError } from '../api/errors.js';
 import { isGuided, isList, type PlainAnswer, type UpstreamCall } from './call.js';
 
-/** The cause of a net's start. `expected`: more right answers are to be expected of one at once. */
-export type NetTrigger = 'latest_start' | 'expected' | 'upstream_failed' | 'status' | 'breaker';
-
 /** Why a request has no net, as the header says it. */
 export type NoNet =
   | 'off'

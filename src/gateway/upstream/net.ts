@@ -1,24 +1,61 @@
 /**
  * The net of one answer: the local model answers where its upstream does not. It is armed at arrival, if the engine
  * promises a sentence beside all else that it promised. It sleeps there until its latest start, or the upstream fails.
+ * Its text waits for its first whole sentence.
  *
  * Must not know: the form of answers, connections.
  */
 import { setImmediate } from 'node:timers/promises';
+import type { ApiContext, EventStream } from '../api/context.js';
 import { ApiError, ClientGone } from '../api/errors.js';
+import type { Piece } from '../api/generation/choice.js';
+import { begun, recorded } from '../api/generation/serve.js';
+import type { AnswerRecord } from '../telemetry/answer-record.js';
+import type { NetFacts, NetObserver, NetTrigger } from '../telemetry/upstream-metrics.js';
+import type { Ending } from '../../protocol/outcome.js';
 import { monotonicMs, timerUntil } from '../../util/clock.js';
-import { accuracyBehind } from '../../engine/model/manifest.js';
-import { isEnd } from './call.js';
-import { type NetStart, accuracyWithin } from './early-start.js';
-import { localAnswer, type LocalEnd, localRequest, type LocalRequest } from './local-answer.js';
-import type { NetFor, NetOutcome, NetShared } from './net-parts.js';
-import { type Asleep, fallAsleep } from './net-sleep.js';
-import { barOf, barOfError, type NetTrigger, type NoNet } from './net-policy.js';
+import { type AnswerForm, isEnd, type UpstreamCall } from './call.js';
+import type { Deadline } from './deadline.js';
+import { countsOf } from './exchange.js';
+import { HeldAnswer, type Hold } from './held-answer.js';
+import { type Asleep, fallAsleep, localRequest, type LocalRequest } from './local-request.js';
+import { barOf, barOfError, type NoNet } from './net-policy.js';
 import { estimatedTokens } from './upstream-body.js';
-import { countsOf } from './landed.js';
 
 /** Without a promise, the local model still tries where the upstream has failed. */
 const TRIED: readonly (NoNet | null)[] = ['budget', 'capacity'];
+
+/** The parts that the nets of a server share. */
+export interface NetShared {
+  readonly context: ApiContext;
+  readonly observed: NetObserver;
+}
+
+/** The answer that a net is for. */
+export interface NetFor extends Pick<EventStream, 'drained'> {
+  readonly call: UpstreamCall;
+  readonly deadline: Deadline;
+  readonly form: AnswerForm;
+  /** Of the local text once it is due. */
+  readonly localHold: Hold;
+  /** The name of the upstream. */
+  readonly upstream: string;
+  /** Whether the net starts beside the upstream at once. It counts as a start. */
+  isEarly(): boolean;
+  /** Whether the upstream has no whole sentence so far. */
+  isNeeded(): boolean;
+  /** Takes a piece of the local answer, which then is the answer. */
+  sendLocal(piece: Piece): void;
+  /** The local answer is whole: it is the answer. */
+  isLocal(): void;
+}
+
+/** The local answer at its end, as its client sees it. */
+export interface LocalEnd {
+  /** Null: its text is cut. */
+  readonly own: AnswerRecord | null;
+  readonly ending: Ending;
+}
 
 export class Net {
   /** Why there is no net; null while it is armed or runs. */
@@ -28,13 +65,17 @@ export class Net {
   #asleep: Asleep | null = null;
   #timer: NodeJS.Timeout | undefined;
   #trigger: NetTrigger | null = null;
-  #startedAt: number | null = null;
+  #startedAt = Infinity;
   /** Time that its text waits from its first sentence on, ms, and the end of this wait. */
   #headStartMs = 0;
   #dueAt: number | null = null;
+  #isDue = false;
   #endedAt: number | null = null;
-  #end: LocalEnd | null = null;
+  #record: AnswerRecord | null = null;
   #hasFailed = false;
+  /** Of prompt and answer, once it has ended. */
+  tokens: number | null = null;
+  readonly #text: HeldAnswer;
   readonly #stop = new AbortController();
   readonly #decided: Promise<void>;
   #ended: Promise<void> | null = null;
@@ -43,6 +84,9 @@ export class Net {
     private readonly shared: NetShared,
     private readonly answer: NetFor,
   ) {
+    this.#text = new HeldAnswer(answer.form.choices, (piece) => {
+      answer.sendLocal(piece);
+    });
     this.#decided = this.#decide();
   }
 
@@ -51,14 +95,14 @@ export class Net {
     return !this.#isOver && (this.#none === null || this.#none === 'not_forecast');
   }
 
-  /** Whether it has started. */
-  get isStarted(): boolean {
-    return this.#trigger !== null;
-  }
-
   /** Milliseconds until its latest start. */
   get roomMs(): number {
     return (this.#asleep?.latestStart ?? -Infinity) - monotonicMs();
+  }
+
+  /** Characters of its text so far. */
+  get received(): number {
+    return this.#text.received;
   }
 
   /** Resolves once it is armed, or it is known that there is none. @returns whether it is armed */
@@ -73,18 +117,31 @@ export class Net {
     return !this.#isOver && (this.#none === null || (this.#local !== null && TRIED.includes(this.#none)));
   }
 
-  /** The local answer that has ended; null if it runs, failed, did not start, or is no answer without its end. */
-  get end(): LocalEnd | null {
-    const outcome = this.#end?.record?.outcome ?? null;
-    return outcome !== null && isEnd(outcome, this.answer.form) ? this.#end : null;
+  /** The local answer that has ended; null: it runs, failed, did not start, or is no answer of its form. */
+  get #end(): AnswerRecord | null {
+    const record = this.#record;
+    return record?.outcome != null && isEnd(record.outcome, this.answer.form) ? record : null;
   }
 
-  /** Starts the local answer, if there may be one. @returns whether the local model answers, or has answered */
-  async start(trigger: NetTrigger): Promise<boolean> {
-    if (!(await this.mayAnswer())) return false;
+  /** The upstream gives no more: the local answer starts, if there may be one. Resolves at its end. */
+  async start(trigger: NetTrigger): Promise<void> {
+    this.#show();
+    if (!(await this.mayAnswer())) return;
     this.#begin(trigger);
     await this.#ended;
-    return this.end !== null;
+  }
+
+  /** Ends the local answer, and sends the rest of it. @returns null: it has no end, and no whole sentence */
+  finish(): LocalEnd | null {
+    const own = this.#end;
+    // The engine cuts an answer at its deadline in the middle of a sentence.
+    if (own !== null && own.outcome !== 'cut') {
+      this.answer.isLocal();
+      this.#text.release('none');
+      return { own, ending: { end: own.landed === null ? 'whole' : 'landed', isEmpty: own.outcome === 'empty' } };
+    }
+    const ending = this.answer.form.isWholeOnly ? null : this.#text.landed();
+    return ending && { own: null, ending };
   }
 
   /** The upstream answers: the net is over, and its answer is cancelled. */
@@ -96,30 +153,24 @@ export class Net {
     this.#stop.abort(new ClientGone());
   }
 
-  /** @param isAnswer whether the client got its text; @param isGone whether the client has left */
-  close(isAnswer: boolean, isGone: boolean): void {
+  /** @param isAnswer whether the client got its text */
+  close(isAnswer: boolean): void {
     const isOvertaken = this.#isOver;
     this.drop();
-    const { shared, answer } = this;
-    const { call, deadline } = answer;
-    const now = monotonicMs();
-    const started = this.#startedAt;
-    const result = this.#resultOf(isAnswer, isOvertaken, isGone);
-    shared.observer?.ended({
+    const { call, upstream } = this.answer;
+    const trigger = this.#trigger;
+    this.shared.observed({
       model: call.model,
-      upstream: answer.upstream.name,
-      result,
-      reason: this.#none,
-      trigger: this.#trigger,
-      startedMs: started === null ? null : started - call.request.arrivedAt,
-      leadMs: started === null ? null : deadline.endsAt - started,
-      ranMs: started === null ? null : (this.#endedAt ?? now) - started,
+      upstream,
+      result: this.#resultOf(isAnswer, isOvertaken),
+      trigger,
+      ranMs: trigger === null ? null : (this.#endedAt ?? monotonicMs()) - this.#startedAt,
     });
   }
 
   /** The net in the report of the answer; undefined for one that did not start. */
   report(): Readonly<Record<string, unknown>> | undefined {
-    if (this.#startedAt === null) return undefined;
+    if (this.#trigger === null) return undefined;
     const { call, deadline } = this.answer;
     return {
       trigger: this.#trigger,
@@ -128,15 +179,15 @@ export class Net {
     };
   }
 
-  /** Estimated counts of a local answer. @param characters of its text */
-  usage(characters: number) {
+  /** Estimated counts of the local answer so far. */
+  usage() {
     const prompt = this.#local?.read.prompts.reduce((sum, { ids }) => sum + ids.length, 0) ?? 0;
-    return countsOf(prompt, estimatedTokens(characters), true);
+    return countsOf(prompt, estimatedTokens(this.received), true);
   }
 
-  #resultOf(isAnswer: boolean, isOvertaken: boolean, isGone: boolean): NetOutcome['result'] {
-    if (isGone) return 'cancelled';
-    if (this.#startedAt === null) return this.#none === null ? 'unused' : 'none';
+  #resultOf(isAnswer: boolean, isOvertaken: boolean): NetFacts['result'] {
+    if (this.answer.call.request.signal.aborted) return 'cancelled';
+    if (this.#trigger === null) return this.#none === null ? 'unused' : 'none';
     if (isAnswer) return 'answered';
     return isOvertaken && !this.#hasFailed ? 'overtaken' : 'failed';
   }
@@ -146,7 +197,8 @@ export class Net {
     await setImmediate();
     const none = await this.#arm().catch((error: unknown): NoNet => {
       if (error instanceof ApiError) return barOfError(error);
-      this.#log(error);
+      // A fault of the local side leaves the answer to the upstream.
+      this.answer.call.request.addLogFields({ fault: error instanceof Error ? error.stack : String(error) });
       return 'unsupported';
     });
     if (this.#isOver) return;
@@ -154,57 +206,24 @@ export class Net {
     this.#announce();
     if (this.#asleep === null || this.#local === null) return;
     this.#ended = this.#sleep(this.#asleep, this.#local);
-    const start = this.#start(this.#asleep);
-    if (start !== 'latest' && this.answer.isNeeded()) this.#begin('expected', start === 'ahead');
-  }
-
-  /** Answers once the engine wakes it. */
-  async #sleep({ events }: Asleep, local: LocalRequest): Promise<void> {
-    const { value = [] } = await events.next();
-    if (this.#isOver || value.length === 0) return;
-    const isLost = value.some(({ type }) => type === 'lost');
-    if (!this.isStarted && isLost) this.#none = 'not_ready';
-    else if (!this.isStarted && !this.answer.isNeeded()) this.drop();
-    if (!this.isPossible) return;
-    if (!this.isStarted) this.#started('latest_start');
-    events.putBack(value);
-    await this.#run({ ...local, read: { ...local.read, begun: events } });
-  }
-
-  /** It begins at once beside an upstream that is often late, where a slot is free. */
-  #start({ latestStart, sentenceMs }: Asleep): NetStart {
-    const { context } = this.shared;
-    const { answer } = this;
-    if (latestStart <= monotonicMs()) return 'ahead';
-    const isFree = context.metrics.live < (context.engine.ready?.slots ?? 0);
-    if (!isFree || !answer.isEarly()) return 'latest';
-    const { depth: { minExit, maxExit } = { minExit: 0, maxExit: 0 }, prompts = [] } = this.#local?.read.engine ?? {};
-    const tokens = Math.max(...prompts.map(({ length }) => length));
-    const exits = context.model.exits
-      .filter(({ layer }) => layer >= minExit && layer <= maxExit)
-      .map(({ layer, quality }) => ({ layer, accuracy: accuracyBehind(quality, tokens) }));
-    const roomMs = answer.first.at - monotonicMs();
-    return answer.upstream.accuracy < accuracyWithin(exits, sentenceMs, roomMs) ? 'rival' : 'ahead';
+    // It begins at once beside an upstream that is often late, where a slot is free.
+    const { metrics, engine } = this.shared.context;
+    const isFree = metrics.live < (engine.ready?.slots ?? 0);
+    const isEarly = this.roomMs <= 0 || (isFree && this.answer.isEarly());
+    if (isEarly && this.answer.isNeeded()) this.#begin('expected');
   }
 
   /** @throws ApiError for a body that the local model can't answer */
   async #arm(): Promise<NoNet | null> {
-    const { shared, answer } = this;
-    const { context } = shared;
-    const { call } = answer;
+    const { call, deadline } = this.answer;
+    const { context } = this.shared;
     const bar = barOf(call);
     if (bar !== null) return bar;
-    this.#local = await localRequest(context, call, answer.first.localTimes);
+    this.#local = await localRequest(context, call, deadline.localTimes);
     const asleep = await fallAsleep(context, this.#local.read.engine, this.#stop.signal);
-    if (typeof asleep === 'string') return asleep;
-    this.#asleep = asleep;
-    return null;
+    this.#asleep = typeof asleep === 'string' ? null : asleep;
+    return typeof asleep === 'string' ? asleep : null;
   }
-
-  /** A fault of the local side leaves the answer to the upstream. */
-  readonly #log = (fault: unknown): void => {
-    this.answer.call.request.addLogFields({ fault: fault instanceof Error ? fault.stack : String(fault) });
-  };
 
   /** Tells the client, as long as the status line is not out. */
   #announce(): void {
@@ -213,30 +232,29 @@ export class Net {
     if (this.#none !== null) call.header('x-sortie-net-reason', this.#none);
   }
 
-  /** Its first sentence is whole, or it has ended. The text of a net that started ahead waits for the upstream's. */
-  spoke(): void {
-    const now = monotonicMs();
-    const isFirst = this.#dueAt === null;
-    this.#dueAt ??= Math.max(now, Math.min(now + this.#headStartMs, this.answer.first.at));
-    if (this.#isOver) return;
-    if (this.#dueAt <= now) this.answer.due();
-    else if (isFirst) {
-      this.#timer = setTimeout(() => {
-        if (this.answer.isNeeded()) this.answer.due();
-      }, timerUntil(this.#dueAt));
-    }
+  /** Answers once the engine wakes it. */
+  async #sleep({ events }: Asleep, local: LocalRequest): Promise<void> {
+    const { value = [] } = await events.next();
+    if (this.#isOver || value.length === 0) return;
+    if (this.#trigger === null && value.some(({ type }) => type === 'lost')) this.#none = 'not_ready';
+    else if (this.#trigger === null && !this.answer.isNeeded()) this.drop();
+    if (!this.isPossible) return;
+    if (this.#trigger === null) this.#started('latest_start');
+    events.putBack(value);
+    await this.#run({ ...local, read: { ...local.read, begun: events } });
   }
 
-  /** @param isAhead whether its text waits as long as that of one at the latest start */
-  #begin(trigger: NetTrigger, isAhead = false): void {
+  #begin(trigger: NetTrigger): void {
     const local = this.#local;
-    if (this.#isOver || this.isStarted || local === null || this.answer.call.request.signal.aborted) return;
+    if (this.#isOver || this.#trigger !== null || local === null || this.answer.call.request.signal.aborted) return;
     this.#started(trigger);
-    const { context } = this.shared;
-    if (this.#asleep === null) this.#ended = this.#run(unpromised(local));
-    else context.engine.wake(local.read.engine.sequences.map(({ id }) => id));
-    // A net without time to lose still leaves the upstream its own.
-    if (isAhead) this.#headStartMs = this.roomMs > 0 ? this.roomMs : Infinity;
+    const { read } = local;
+    // Without a promise it is as a request of no net, which leaves promises and other nets their time.
+    if (this.#asleep === null)
+      this.#ended = this.#run({ ...local, read: { ...read, engine: { ...read.engine, isNet: false } } });
+    else this.shared.context.engine.wake(read.engine.sequences.map(({ id }) => id));
+    // The text of an early net waits as long as that of a late start: one without time leaves the upstream its own.
+    if (trigger === 'expected') this.#headStartMs = this.roomMs > 0 ? this.roomMs : Infinity;
   }
 
   #started(trigger: NetTrigger): void {
@@ -244,22 +262,59 @@ export class Net {
     this.#startedAt = monotonicMs();
   }
 
-  async #run(local: LocalRequest): Promise<void> {
-    const signal = AbortSignal.any([this.#stop.signal, this.answer.call.request.signal]);
-    const end = await localAnswer(local, this.answer, signal).catch((thrown: unknown): LocalEnd => {
-      if (!(thrown instanceof ClientGone)) this.#log(thrown);
-      return { record: null, error: null, tokens: 0 };
-    });
+  async #run({ request, read }: LocalRequest): Promise<void> {
+    const { call } = this.answer;
+    // The request and an estimate of its tokens are taken from the allowance of its key already.
+    const caller = { ...request.caller, reserve: () => (used: number) => (this.tokens = used) };
+    const signal = AbortSignal.any([this.#stop.signal, call.request.signal]);
+    const asked = { ...request, caller, signal, addCancelFields: () => undefined, answered: () => undefined };
+    const answer = begun(this.shared.context, asked, read, true);
+    try {
+      for await (const piece of answer.pieces(this.answer)) this.#add(piece);
+      recorded(asked, answer, read.id);
+      this.#record = answer.record();
+    } catch (thrown) {
+      this.#hasFailed = !this.#isOver;
+      if (!(thrown instanceof ClientGone)) call.request.addLogFields({ net_error: answer.failed(thrown).code });
+    }
     this.#endedAt = monotonicMs();
-    this.#end = end;
-    this.#hasFailed = end.record === null && !this.#isOver;
-    if (end.error !== null) this.answer.call.request.addLogFields({ net_error: end.error.code });
-    if (end.record !== null) this.spoke();
+    if (this.#record !== null) this.#spoke();
   }
-}
 
-/** As a request of no net, which leaves promises and other nets their time. */
-function unpromised(local: LocalRequest): LocalRequest {
-  const { engine } = local.read;
-  return { ...local, read: { ...local.read, engine: { ...engine, isNet: false } } };
+  #add(piece: Piece): void {
+    const hadPart = this.#hasPart;
+    this.#text.add(piece, this.#isDue ? this.answer.localHold : 'all');
+    if (this.#hasPart && !hadPart) this.#spoke();
+  }
+
+  get #hasPart(): boolean {
+    return (this.answer.deadline.isContent ? this.#text.received : this.#text.sentences) > 0;
+  }
+
+  /** Text goes out as it comes, with the text that waits. */
+  #show(): void {
+    this.#isDue = true;
+    if (this.#text.received > 0) this.#text.release(this.answer.localHold);
+  }
+
+  /** Its first part is whole, or it has ended. The text of a net that started early waits for the upstream's. */
+  #spoke(): void {
+    const now = monotonicMs();
+    const isFirst = this.#dueAt === null;
+    this.#dueAt ??= Math.max(now, Math.min(now + this.#headStartMs, this.answer.deadline.firstAt));
+    if (this.#isOver) return;
+    if (this.#dueAt <= now) this.#due();
+    else if (isFirst) {
+      this.#timer = setTimeout(() => {
+        if (this.answer.isNeeded()) this.#due();
+      }, timerUntil(this.#dueAt));
+    }
+  }
+
+  /** A text that is cut without a sentence is no answer, and leaves the upstream its time. */
+  #due(): void {
+    if (this.#end?.outcome === 'cut' && !this.#text.hasSentence) return;
+    this.#show();
+    if (this.#end !== null) this.answer.isLocal();
+  }
 }

@@ -6,11 +6,11 @@ import { noFields } from '../api/generation/joined-fields.js';
 import type { Form, FormAnswer } from '../api/generation/serve.js';
 import { present } from '../../util/present.js';
 import type { TextTokenizer } from '../text/tokenizer.js';
-import { type ClientStream, isStreamed, type PlainAnswer, plainId, type UpstreamCall } from './call.js';
+import { asksUsage, type ClientStream, isStreamed, type PlainAnswer, plainId, type UpstreamCall } from './call.js';
 import { type ChunkJson, type HeldPiece, readObject } from './chunk.js';
+import { type Counts, countsOf } from './exchange.js';
 import type { HeldBytes } from './held-bytes.js';
 import { without } from './json-fields.js';
-import { asksUsage, type Counts, countsOf } from './landed.js';
 
 /** The end of an answer. */
 export interface AnswerEnd {

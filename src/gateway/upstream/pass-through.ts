@@ -6,29 +6,20 @@
 import { ApiError, ClientGone, toApiError } from '../api/errors.js';
 import { type ChunkJson, isCounts, readObject } from './chunk.js';
 import { ChunkReader, type NamedChunk } from './chunk-reader.js';
-import { answerId, type ClientStream, type PlainAnswer, type UpstreamCall } from './call.js';
-import { bytesIn, connectionError, leaveBody, type UpstreamResponse, wholeBody } from './connection.js';
+import { answerId, asksUsage, type PlainAnswer, type UpstreamCall } from './call.js';
+import { connectionError, eventsIn, type UpstreamResponse, wholeBody } from './connection.js';
 import type { Exchange } from './exchange.js';
 import { bytesOf } from './held-bytes.js';
 import { withField, without, withTexts } from './json-fields.js';
-import { asksUsage } from './landed.js';
-import { arrivals, eventOf, type Incoming } from './sse-events.js';
-import type { UpstreamSettings } from './upstream-body.js';
-
-/** The data of the last event of a stream. */
-export const DONE = '[DONE]';
+import { DONE, eventOf, type Incoming } from './sse-events.js';
 
 /** The names that an answer has here. */
-export const namesHere = (call: UpstreamCall): Record<string, string> => ({ id: answerId(call), model: call.model });
+const namesHere = (call: UpstreamCall): Record<string, string> => ({ id: answerId(call), model: call.model });
 
 /** @returns the whole answer; null for one that went out as a stream @throws ApiError upstream_failed, ClientGone */
-export async function passThrough(
-  call: UpstreamCall,
-  { budget }: UpstreamSettings,
-  exchange: Exchange,
-): Promise<PlainAnswer | null> {
-  const { arrivedAt, signal } = call.request;
-  const response = await exchange.ask(budget === null ? null : arrivedAt + budget.totalMs, signal);
+export async function passThrough(call: UpstreamCall, exchange: Exchange): Promise<PlainAnswer | null> {
+  const { signal } = call.request;
+  const response = await exchange.ask(signal);
   if (!response.isStream) return plainAnswer(response, namesHere(call), exchange, signal);
   await passEvents(response, call, exchange);
   return null;
@@ -70,8 +61,6 @@ class PassedEvents {
 
   /** @returns the events that go out */
   add(event: Incoming): Incoming[] {
-    // Behind the last event nothing is of the answer.
-    if (this.isDone) return [];
     if (event.type === 'comment') return [{ ...event, text: this.exchange.withoutKey(event.text) }];
     this.isDone = event.data === DONE;
     const chunk = this.#read(event.data);
@@ -113,7 +102,7 @@ function withFieldsOf(chunk: string, counts: ChunkJson): string {
   return Object.entries(more).reduce((json, [name, value]) => withField(json, name, value), chunk);
 }
 
-async function passEvents({ body }: UpstreamResponse, call: UpstreamCall, exchange: Exchange): Promise<void> {
+async function passEvents(response: UpstreamResponse, call: UpstreamCall, exchange: Exchange): Promise<void> {
   const { signal } = call.request;
   const out = call.open();
   const passed = new PassedEvents(call, exchange);
@@ -121,31 +110,23 @@ async function passEvents({ body }: UpstreamResponse, call: UpstreamCall, exchan
     if (events.length > 0) out.pass(events);
   };
   try {
-    for await (const events of arrivals(bytesIn({ body }), exchange.held)) {
+    for await (const events of eventsIn(response, exchange.held)) {
       pass(events.flatMap((event) => passed.add(event)));
       await out.drained();
       signal.throwIfAborted();
-      if (passed.isDone) break;
     }
     if (!passed.isDone && !passed.isEnded)
       throw new ApiError('upstream_failed', 'The stream of the upstream ended early.');
     pass(passed.rest());
     out.end(passed.isDone ? null : DONE);
   } catch (thrown) {
-    const error = connectionError(thrown, signal);
-    if (error instanceof ClientGone) return;
+    const fault = connectionError(thrown, signal);
+    if (fault instanceof ClientGone) return;
     pass(passed.rest());
     exchange.broke('upstream_failed');
-    broken(out, toApiError(exchange.failed(error)));
-  } finally {
-    if (passed.isDone) leaveBody(body);
-    else body.destroy();
+    const error = toApiError(exchange.failed(fault));
+    if (out.reject(error)) return;
+    out.pass([eventOf(JSON.stringify(error.body()))]);
+    out.end(DONE);
   }
-}
-
-/** Ends a stream with an error: the response itself, or its last event before the end of the stream. */
-export function broken(out: ClientStream, error: ApiError): void {
-  if (out.reject(error)) return;
-  out.pass([eventOf(JSON.stringify(error.body()))]);
-  out.end(DONE);
 }

@@ -7,6 +7,9 @@ import type { HeldBytes } from './held-bytes.js';
 /** Memory of a byte on its way: an empty line of data has six, and takes a part of a string. */
 const WAITING_BYTES = 6;
 
+/** The data of the last event of a stream. */
+export const DONE = '[DONE]';
+
 export type Incoming =
   (EventSourceMessage & { readonly type: 'event' }) | { readonly type: 'comment'; readonly text: string };
 

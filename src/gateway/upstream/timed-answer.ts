@@ -1,39 +1,57 @@
 /**
- * An answer that ends by its deadline: the upstream's whole one, or to its last whole sentence, or the local model's.
- * The first text that goes out decides whose answer it is. Until then both may run.
+ * An answer in pieces. Under a budget it ends by its deadline: the upstream's whole one, or to its last whole sentence,
+ * or the local model's. The first text that goes out decides whose answer it is. Until then both may run.
  *
  * Must not know: HTTP frameworks, how the local model answers.
  */
-import { ClientGone } from '../api/errors.js';
+import { ApiError, ClientGone } from '../api/errors.js';
+import type { Piece } from '../api/generation/choice.js';
 import { MAX_MS } from '../api/params/budget.js';
 import { type AnswerRecord, reportOf } from '../telemetry/answer-record.js';
+import type { NetTrigger } from '../telemetry/upstream-metrics.js';
 import type { Ending } from '../../protocol/outcome.js';
 import { monotonicMs } from '../../util/clock.js';
-import { type AnswerForm, formOf, type PlainAnswer, type UpstreamCall, isStreamed } from './call.js';
+import { type AnswerForm, formOf, isStreamed, type PlainAnswer, type UpstreamCall } from './call.js';
 import { type Chunk, type HeldPiece, isOther, Refused } from './chunk.js';
 import { connectionError } from './connection.js';
-import type { Exchange, SharedParts } from './exchange.js';
-import { type Counts, countsOf, endingOf, summed } from './landed.js';
-import { Deadline, DeadlinePassed, FirstDue } from './deadline.js';
+import { Deadline, DeadlinePassed } from './deadline.js';
+import { type Counts, countsOf, type Exchange, type SharedParts, type Told } from './exchange.js';
 import { HeldAnswer, type Hold } from './held-answer.js';
-import { LocalText } from './local-text.js';
-import { Net } from './net.js';
-import type { NetFor, NetShared } from './net-parts.js';
+import { Net, type NetFor, type NetShared } from './net.js';
 import { isNetted } from './net-policy.js';
 import { Output } from './output.js';
 import { plainAnswer } from './pass-through.js';
-import { type Failed, failedOften, late, LocalAnswers } from './timed-faults.js';
-import { chunksOf } from './translated-answer.js';
 import type { UpstreamSettings } from './upstream-body.js';
+
+/** An upstream that gives no more: with an error, or a response that is one. */
+interface Failed {
+  readonly trigger: NetTrigger;
+  readonly failure: Error | PlainAnswer;
+}
+
+/** The reason with which the request to an upstream ends that the local model has answered. */
+class LocalAnswers extends Error {
+  override readonly name = 'LocalAnswers';
+}
+
+/** The counts of two models together. */
+const summed = (one: Counts | null, other: Counts | null): Counts =>
+  one === null || other === null
+    ? (one ?? other ?? countsOf(0, 0))
+    : countsOf(
+        one.prompt_tokens + other.prompt_tokens,
+        one.completion_tokens + other.completion_tokens,
+        one.estimated === true || other.estimated === true,
+      );
 
 export class TimedAnswer implements NetFor {
   readonly deadline: Deadline;
   readonly form: AnswerForm;
+  readonly localHold: Hold;
+  readonly #isTimed: boolean;
   readonly #output: Output;
   readonly #held: HeldAnswer;
   readonly #net: Net | null;
-  readonly #local: LocalText;
-  readonly first: FirstDue;
   /** Whether it is known that the upstream had its first part in time, or not. */
   #isKnown = false;
   /** The client leaves, the deadline passes, or the answer has ended. */
@@ -43,7 +61,10 @@ export class TimedAnswer implements NetFor {
   /** The upstream has sent all events. */
   #isTold = false;
 
-  /** @param settings null for a budget that lets the answer go on @param nets null: the answer has no net */
+  /**
+   * @param settings without a budget and a first part the answer has no deadline, and only its own end
+   * @param nets null: the answer has no net
+   */
   constructor(
     private readonly shared: SharedParts,
     readonly call: UpstreamCall,
@@ -51,37 +72,36 @@ export class TimedAnswer implements NetFor {
     private readonly exchange: Exchange,
     nets: NetShared | null,
   ) {
-    const { arrivedAt, signal } = call.request;
-    const { budget, first, holdsSentences } = settings;
-    this.deadline = new Deadline(arrivedAt, budget?.totalMs ?? MAX_MS);
-    exchange.first = this.first = new FirstDue(arrivedAt, first, this.deadline.endsAt);
-    this.#signal = AbortSignal.any([signal, this.deadline.signal, this.#ended.signal]);
-    this.form = formOf(call);
+    const { budget, first } = settings;
+    this.#isTimed = budget !== null || first !== null;
+    exchange.deadline = this.deadline = new Deadline(call.request.arrivedAt, budget?.totalMs ?? MAX_MS, first);
+    this.#signal = AbortSignal.any([call.request.signal, this.deadline.signal, this.#ended.signal]);
+    const form = formOf(call);
+    this.form = { ...form, mayLand: this.#isTimed && form.mayLand };
     const output = (this.#output = new Output(call, exchange.held, nets?.context.model.tokenizer ?? null));
-    this.#held = new HeldAnswer(this.form.choices, (piece) => {
+    this.localHold = !output.isSeen || form.isWholeOnly ? 'all' : settings.holdsSentences ? 'sentence' : 'none';
+    this.#held = new HeldAnswer(form.choices, (piece) => {
       // Thoughts decide nothing.
       if ('finishReason' in piece || piece.text !== '' || isOther(piece)) this.#claim('upstream');
       if (this.#winner !== 'local') this.#send(piece);
     });
-    const sendLocal = (piece: HeldPiece): void => {
-      this.#claim('local');
-      if (this.#winner === 'local') this.#send(piece);
-    };
-    const isStream = output.isSeen && !this.form.isWholeOnly;
-    const spoke = (): void => this.#net?.spoke();
-    this.#local = new LocalText(this.form.choices, isStream, holdsSentences, this.first.isContent, sendLocal, spoke);
     this.#net = nets === null ? null : new Net(nets, this);
     void this.#net?.isArmed().then((isArmed) => {
       if (isArmed) output.keepOpen();
     });
   }
 
-  get upstream() {
-    return this.shared.connection.upstream;
+  get upstream(): string {
+    return this.shared.connection.upstream.name;
   }
 
-  add(piece: HeldPiece): void {
-    this.#local.add(piece);
+  sendLocal(piece: Piece): void {
+    this.#claim('local');
+    if (this.#winner === 'local') this.#send(piece);
+  }
+
+  isLocal(): void {
+    this.#claim('local');
   }
 
   drained(): Promise<void> | null {
@@ -96,13 +116,6 @@ export class TimedAnswer implements NetFor {
     return this.#winner === null && !this.#hasEnd;
   }
 
-  due(): void {
-    const { record = null } = this.#net?.end ?? {};
-    if (record?.outcome === 'cut' && !this.#local.hasSentence) return;
-    this.#local.show();
-    if (record !== null) this.#claim('local');
-  }
-
   /**
    * @returns the whole answer; null for one that went out as a stream
    * @throws ApiError deadline_exceeded or upstream_failed before an answer has begun, ClientGone
@@ -110,25 +123,29 @@ export class TimedAnswer implements NetFor {
   async run(): Promise<PlainAnswer | null> {
     try {
       const end = await this.#upstreamEnd();
-      if ('trigger' in end) return await this.#without(end);
-      return end.plain === null ? this.#whole() : this.#plain(end.plain);
+      if (end === null) return this.#whole();
+      return 'trigger' in end ? await this.#without(end) : this.#plain(end);
     } catch (thrown) {
       // A stream that has begun ends in any case.
       return this.#output.fail(this.exchange.failed(thrown));
     } finally {
       this.deadline.close();
       if (!this.#isTold) this.#ended.abort(new ClientGone());
-      this.#net?.close(this.#winner === 'local', this.call.request.signal.aborted);
+      this.#net?.close(this.#winner === 'local');
     }
   }
 
-  async #upstreamEnd(): Promise<{ readonly plain: PlainAnswer | null } | Failed> {
+  /** @returns null for an answer that has its end */
+  async #upstreamEnd(): Promise<PlainAnswer | Failed | null> {
     try {
-      if (await this.#isBroken()) return { trigger: 'breaker', failure: failedOften() };
+      if (await this.#isBroken()) {
+        const failure = new ApiError('upstream_failed', 'The upstream failed several times in a row.');
+        return { trigger: 'breaker', failure };
+      }
       const plain = await this.#read();
       if (plain !== null && (await this.#isNetted(plain))) return { trigger: 'status', failure: plain };
       this.#claim('upstream');
-      return this.#winner === 'local' ? { trigger: 'upstream_failed', failure: new LocalAnswers() } : { plain };
+      return this.#winner === 'local' ? { trigger: 'upstream_failed', failure: new LocalAnswers() } : plain;
     } catch (thrown) {
       if (this.#signal.aborted && !this.call.request.signal.aborted) this.#known(false);
       const failure = connectionError(thrown, this.#signal);
@@ -153,16 +170,17 @@ export class TimedAnswer implements NetFor {
   /** The end of the answer without more of the upstream: the local model's answer, or what there is. */
   async #without({ trigger, failure }: Failed): Promise<PlainAnswer | null> {
     const net = this.#net;
+    const { signal } = this.call.request;
     if (this.#hasEnd || failure instanceof Refused) this.#claim('upstream');
     if (net !== null && this.#winner !== 'upstream' && !(failure instanceof ClientGone)) {
-      if (!(failure instanceof DeadlinePassed)) {
-        this.#local.show();
-        await this.deadline.within(net.start(trigger));
+      if (!(failure instanceof DeadlinePassed)) await this.deadline.within(net.start(trigger));
+      const end = signal.aborted ? null : net.finish();
+      if (end !== null) {
+        this.exchange.broke(this.deadline.signal.aborted ? 'deadline' : 'upstream_failed', end.ending);
+        return this.#finished(end.own);
       }
-      const answer = this.call.request.signal.aborted ? undefined : this.#localAnswer(net);
-      if (answer !== undefined) return answer;
     }
-    if (this.call.request.signal.aborted) {
+    if (signal.aborted) {
       if (isStreamed(this.call)) return null;
       throw new ClientGone();
     }
@@ -172,36 +190,6 @@ export class TimedAnswer implements NetFor {
   /** Whether the text of the upstream may end here. */
   get #hasEnd(): boolean {
     return this.#held.isFinished || (this.form.mayLand && this.#held.hasSentence);
-  }
-
-  /** @returns undefined: the local model has no whole sentence */
-  #localAnswer(net: Net): PlainAnswer | null | undefined {
-    const { record = null } = net.end ?? {};
-    // The engine cuts an answer at its deadline in the middle of a sentence.
-    if (record !== null && record.outcome !== 'cut') {
-      this.#claim('local');
-      this.#local.releaseAll();
-      return this.#answeredLocally(record, {
-        end: record.landed === null ? 'whole' : 'landed',
-        isEmpty: record.outcome === 'empty',
-      });
-    }
-    if (this.form.isWholeOnly) return undefined;
-    const end = this.#local.cut();
-    return end.length === 0 ? undefined : this.#answeredLocally(null, endingOf(end, false));
-  }
-
-  /** @param own of an answer that has its own end; null: its text is cut */
-  #answeredLocally(own: AnswerRecord | null, ending: Ending): PlainAnswer | null {
-    const { exchange } = this;
-    exchange.broke(this.deadline.signal.aborted ? 'deadline' : 'upstream_failed', ending);
-    const estimate = this.#localUsage();
-    exchange.standIn(this.#net?.end?.tokens ?? estimate.total_tokens);
-    const usage = own === null ? estimate : countsOf(own.usage.prompt_tokens, own.usage.completion_tokens);
-    const others = exchange.status === 200 ? exchange.usage : null;
-    const { ttftMs, details, finishReason, landed } = own ?? { ttftMs: null, details: {} };
-    const end = finishReason === undefined || landed === undefined ? {} : { finishReason, landed };
-    return this.#finished({ source: 'net', ttftMs, details, ...end, usage: summed(usage, others) });
   }
 
   /** The first text decides whose answer it is. The other side ends. */
@@ -217,14 +205,14 @@ export class TimedAnswer implements NetFor {
 
   /** Reads the answer of the upstream. @returns an error of it; null at the end of an answer */
   async #read(): Promise<PlainAnswer | null> {
-    const { call, exchange } = this;
-    const endsAt = this.settings.budget === null ? null : this.deadline.endsAt;
-    const response = await exchange.ask(endsAt, this.#signal, { stream: true }, this.shared.breaker);
-    if (response.status >= 300) return plainAnswer(response, {}, exchange, this.#signal);
-    for await (const chunk of chunksOf(response, call, exchange)) {
+    const { exchange } = this;
+    const signal = this.#signal;
+    const response = await exchange.ask(signal, this.#isTimed ? { stream: true } : {}, this.shared.breaker);
+    if (response.status >= 300) return plainAnswer(response, {}, exchange, signal);
+    for await (const chunk of exchange.chunks(response)) {
       this.#add(chunk);
       await this.#output.drained();
-      this.#signal.throwIfAborted();
+      signal.throwIfAborted();
     }
     this.#isTold = true;
     return null;
@@ -235,7 +223,7 @@ export class TimedAnswer implements NetFor {
     for (const piece of pieces) this.#held.add(piece, this.#hold());
     // The text of a whole answer is sent at its end.
     const { isFinished, isOther, received, sentences } = this.#held;
-    const hasPart = sentences > 0 || (this.first.isContent && received > 0);
+    const hasPart = sentences > 0 || (this.deadline.isContent && received > 0);
     if (!isFinished && !(this.form.mayLand && (isOther || hasPart))) return;
     this.#known(true);
     this.#claim('upstream');
@@ -243,25 +231,25 @@ export class TimedAnswer implements NetFor {
 
   /** @param hasPart whether the upstream has its first part at this moment, or ends without one */
   #known(hasPart: boolean): void {
-    if (this.#isKnown) return;
+    if (this.#isKnown || !this.#isTimed) return;
     this.#isKnown = true;
-    this.shared.early.observe(this.call.request.caller.tenant, !hasPart || monotonicMs() > this.first.at);
+    this.shared.early.observe(this.call.request.caller.tenant, !hasPart || monotonicMs() > this.deadline.firstAt);
   }
 
   #send(piece: HeldPiece): void {
-    if ('finishReason' in piece || piece.thoughts === '') this.first.sent(monotonicMs());
+    if ('finishReason' in piece || piece.thoughts === '') this.deadline.sent();
     this.#output.send(piece);
   }
 
   #hold(): Hold {
     const { holdsSentences, budget } = this.settings;
+    const { deadline, form } = this;
     // Text that a client has seen can't be taken back for the net.
     const mayNet = this.#winner === null && this.#net?.isPossible === true;
-    if (!this.#output.isSeen || (mayNet && !this.form.mayLand)) return 'all';
-    if (holdsSentences || this.first.awaitsSentence || (mayNet && !this.first.isContent)) return 'sentence';
-    if (budget?.onMiss === 'truncate' || !this.form.mayLand) return 'none';
-    const isHeld = this.deadline.holds(monotonicMs(), this.exchange.firstTextAt, this.#held.sentences);
-    return isHeld ? 'sentence' : 'none';
+    if (!this.#output.isSeen || (mayNet && !form.mayLand)) return 'all';
+    if (holdsSentences || deadline.awaitsSentence || (mayNet && !deadline.isContent)) return 'sentence';
+    if (budget?.onMiss === 'truncate' || !form.mayLand) return 'none';
+    return deadline.holds(monotonicMs(), this.exchange.firstTextAt, this.#held.sentences) ? 'sentence' : 'none';
   }
 
   /** The upstream's answer that is no stream. */
@@ -271,50 +259,45 @@ export class TimedAnswer implements NetFor {
   }
 
   #whole(): PlainAnswer | null {
-    this.#held.releaseAll();
-    return this.#finished(this.#ownUsage());
+    this.#held.release('none');
+    return this.#finished();
   }
 
   /** The deadline has passed, or the upstream failed. */
   #broken(error: Error): PlainAnswer | null {
     this.#ended.abort(new ClientGone());
     if (this.#held.isFinished) return this.#whole();
-    const trigger = error instanceof DeadlinePassed ? 'deadline' : 'upstream_failed';
-    const isLate = trigger === 'deadline';
-    const end = this.#end(isLate);
-    this.exchange.broke(trigger, endingOf(end, !this.#output.isSeen || !this.#held.isOther));
-    if (end === null) return this.#output.fail(this.exchange.failed(isLate ? late() : error));
-    return this.#finished(this.#ownUsage());
+    const isLate = error instanceof DeadlinePassed;
+    const end = this.#landed(isLate);
+    const isEmpty = !this.#output.isSeen || (this.#held.sent === 0 && !this.#held.isOther);
+    this.exchange.broke(isLate ? 'deadline' : 'upstream_failed', end ?? { end: 'cut', isEmpty });
+    if (end !== null) return this.#finished();
+    const rule = 'The upstream model had no whole sentence within the latency budget.';
+    return this.#output.fail(this.exchange.failed(isLate ? new ApiError('deadline_exceeded', rule) : error));
   }
 
   /** Ends the text where it may end; null if it can't. */
-  #end(isLate: boolean): { readonly length: number; readonly isSentence: boolean } | null {
-    const { received, isOther } = this.#held;
-    if (this.settings.budget?.onMiss === 'truncate' && isLate && received > 0) {
-      this.#held.releaseAll();
-      return { length: received, isSentence: false };
+  #landed(isLate: boolean): Ending | null {
+    if (this.settings.budget?.onMiss === 'truncate' && isLate && this.#held.received > 0) {
+      this.#held.release('none');
+      return { end: 'cut' };
     }
-    if (isOther || !this.form.mayLand) return null;
-    const end = this.#held.cut();
-    return end.length === 0 ? null : end;
+    return this.#held.isOther || !this.form.mayLand ? null : this.#held.landed();
   }
 
-  #finished(told: Parameters<Exchange['record']>[0] & { readonly usage: Counts }): PlainAnswer | null {
-    const net = this.#net?.report();
-    const details = { ...told.details, ...(net !== undefined && { net }) };
-    const record = this.exchange.record({ ...told, details });
-    return this.#output.end({ usage: told.usage, report: reportOf(record) });
-  }
-
-  /** Estimated counts of the local answer so far. */
-  #localUsage(): Counts {
-    return this.#net?.usage(this.#local.received) ?? countsOf(0, 0);
-  }
-
-  /** Counts of the upstream's answer, with those of a local one whose text did not go out. */
-  #ownUsage() {
-    const others = this.#local.received > 0 ? this.#localUsage() : null;
-    this.exchange.standIn(others?.total_tokens ?? 0);
-    return { usage: summed(this.exchange.usage, others) };
+  /** @param own the record of a local answer that has an end of its own */
+  #finished(own: AnswerRecord | null = null): PlainAnswer | null {
+    const { exchange } = this;
+    const net = this.#net;
+    const isLocal = this.#winner === 'local';
+    const estimate = net !== null && net.received > 0 ? net.usage() : null;
+    const counted = own === null ? estimate : countsOf(own.usage.prompt_tokens, own.usage.completion_tokens);
+    exchange.localTokens = (isLocal ? net?.tokens : null) ?? estimate?.total_tokens ?? 0;
+    const usage = summed(isLocal && exchange.status !== 200 ? null : exchange.usage, counted);
+    const report = net?.report();
+    const told: Told = { usage, details: { ...own?.details, ...(report !== undefined && { net: report }) } };
+    const end = own === null ? {} : { finishReason: own.finishReason, landed: own.landed };
+    const record = exchange.record(isLocal ? { ...told, ...end, source: 'net', ttftMs: own?.ttftMs ?? null } : told);
+    return this.#output.end({ usage, ...(this.#isTimed && { report: reportOf(record) }) });
   }
 }

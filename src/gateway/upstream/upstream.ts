@@ -44,7 +44,7 @@ function entryOfFlags(options: UpstreamOptions, fault: Surroundings['fault']): U
   if (url === null) throw fault('--upstream must be set beside --upstream-model and --upstream-key-env');
   if (name === null) throw fault('--upstream-model must name the model of --upstream');
   const entry = { name, url, model: name, keyEnv, keyFile: null };
-  return { ...entry, deadlineHeader: DEADLINE_HEADER, accuracy: 1, extraHeaders: {} };
+  return { ...entry, deadlineHeader: DEADLINE_HEADER, extraHeaders: {} };
 }
 
 /** @param place of the entry in errors; null: the flags @throws the error of `fault`, without the key */
