@@ -1,25 +1,23 @@
 /** Planning has a bound: a flood of one tenant delays its own requests alone. */
 import fc from 'fast-check';
 import t from 'tap';
-import type { Budget, SequenceRequest } from '../../src/protocol/index.js';
+import type { Budget } from '../../src/protocol/index.js';
 import { Arrivals } from '../../src/engine/scheduler/arrivals.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
-import type { StepPlan } from '../../src/engine/scheduler/step-plan.js';
 import { simulatedScheduler } from '../simulator/machine.js';
-import { engineRequest } from '../simulator/simulated-request.js';
+import { simulate } from '../simulator/simulated-engine.js';
+import type { SimulatedRequest } from '../simulator/simulated-request.js';
 import { cases } from '../support/cases.js';
 import { runs } from './arbitrary.js';
 import { asking, simulated, total } from './fixtures.js';
 import { layers, shape, table } from './sample.js';
 
 const STEP_MS = 50;
-const SLOTS = 16;
+const STEPS = 4;
 
 /** A request whose answer runs on. */
-function ask(id: string, number: number, now: number, more: Partial<Parameters<typeof simulated>[3] & object>) {
-  const answer = { lengths: layers.map(() => 4000), maxTokens: 4000, isExactLength: false, promptLength: 60 };
-  return engineRequest(simulated(id, now, total(100_000, 'land'), { ...answer, ...more }), number, shape);
-}
+const ask = (id: string, at: number, tenant: string, budget: Budget = total(100_000, 'land')): SimulatedRequest =>
+  simulated(id, at, budget, { lengths: layers.map(() => 4000), maxTokens: 4000, isExactLength: false, tenant });
 
 const flood = fc.record({
   tenants: fc.integer({ min: 1, max: 5 }),
@@ -29,55 +27,35 @@ const flood = fc.record({
   onMiss: fc.constantFrom('reject' as const, 'land' as const),
 });
 
-/** The requests of a flood in a step, each with its choices. */
-function floodOf({
-  tenants,
-  requests,
-  choices,
-  budgets,
-  onMiss,
-}: typeof flood extends fc.Arbitrary<infer F> ? F : never) {
-  return (step: number): SequenceRequest[] =>
-    Array.from({ length: requests }, (_, i) => {
-      const id = `flood ${step} ${i}`;
-      const budget = total(budgets[i % budgets.length] ?? 1, onMiss);
-      const more = { budget, tenant: `t${i % tenants}`, promptLength: 40 + (i % 7), maxTokens: 20 + (i % 11) };
-      const first = ask(id, 1000 * step + i, step * STEP_MS - (requests - i) / 100, more);
-      return Array.from({ length: choices }, (_, choice) => ({ ...first, id: `${id} ${choice}` }));
-    }).flat();
-}
-
-/** Runs steps of even time beside full slots. @returns the plans */
-function planned(steps: number, arriving: (step: number) => readonly SequenceRequest[]): StepPlan[] {
-  const machine = { slots: SLOTS, kvPositions: 1e6 };
-  const scheduler = simulatedScheduler(machine, { shape, table, policy: defaultPolicy });
-  const plans: StepPlan[] = [];
-  for (let step = -5; step < steps; step++) {
-    const now = step * STEP_MS;
-    const requests = step === -5 ? rows(now) : step < 0 ? [] : arriving(step);
-    for (const request of requests) scheduler.add(request);
-    const plan = scheduler.schedule(now);
-    if (step >= 0) plans.push(plan);
-    const tokens = plan.rows.map(({ id }) => ({ id, token: 5, isEnd: false, mayEnd: false }));
-    scheduler.commit(plan, { at: now + STEP_MS, cycleMs: STEP_MS, planningMs: 0, tokens, draft: null });
+/** The ids that each step decides beside full slots. */
+function decidedOf(requests: readonly SimulatedRequest[]): string[][] {
+  const machine = { slots: 16, kvPositions: 1e6, actual: () => STEP_MS };
+  const rows = Array.from({ length: machine.slots }, (_, i) => ask(`row${i}`, -5 * STEP_MS, `row${i % 3}`));
+  const all = [...rows, ...requests].sort((a, b) => a.arrivedAt - b.arrivedAt);
+  const decided: string[][] = [];
+  for (const { plan } of simulate(all, machine, simulatedScheduler(machine, { shape, table, policy: defaultPolicy }))) {
+    if (plan.at >= 0) decided.push([...plan.admitted, ...plan.rejected].map(({ id }) => id));
+    if (decided.length === STEPS) break;
   }
-  return plans;
+  return decided;
 }
-
-const rows = (now: number): SequenceRequest[] =>
-  Array.from({ length: SLOTS }, (_, i) => ask(`row${i}`, 900_000 + i, now, { tenant: `row${i % 3}` }));
-const decided = ({ admitted, rejected }: StepPlan): string[] => [...admitted, ...rejected].map(({ id }) => id);
 
 void t.test('beside a flood of other tenants, a request is decided in the step in which it arrives', async () => {
   fc.assert(
-    fc.property(flood, (shape) => {
-      const arriving = floodOf(shape);
-      const honest = (step: number) =>
-        ask(`honest ${step}`, 500_000 + step, step * STEP_MS, { tenant: 'honest', budget: total(4000, 'reject') });
-      const plans = planned(4, (step) => [...arriving(step), honest(step)]).map(decided);
-      for (const [step, ids] of plans.entries())
+    fc.property(flood, ({ tenants, requests, choices, budgets, onMiss }) => {
+      const arriving = Array.from({ length: STEPS }, (_, step) => [
+        ask(`honest ${step}`, step * STEP_MS, 'honest', total(4000, 'reject')),
+        ...Array.from({ length: requests * choices }, (_, i) => {
+          const request = Math.floor(i / choices);
+          const budget = total(budgets[request % budgets.length] ?? 1, onMiss);
+          const at = step * STEP_MS - (requests - request) / 100;
+          return ask(`flood ${step} ${i}`, at, `t${request % tenants}`, budget);
+        }),
+      ]);
+      const decided = decidedOf(arriving.flat());
+      for (const [step, ids] of decided.entries())
         if (!ids.includes(`honest ${step}`)) throw new Error(`not in step ${step}`);
-      if (new Set(plans.flat()).size < plans.flat().length) throw new Error('a request is decided twice');
+      if (new Set(decided.flat()).size < decided.flat().length) throw new Error('a request is decided twice');
     }),
     { ...runs, numRuns: cases(8) },
   );
