@@ -51,8 +51,3 @@ holds('the least budget is the least that fits, but for the room of a retry', wa
   const exact = (least.leastFeasibleMs - 30) / (1 + defaultPolicy.retryRoom);
   return kindOf(least.leastFeasibleMs).kind === 'admit' && kindOf(exact).kind === 'reject';
 });
-
-holds('the same requests and step times give the same plans', arrivals, (requests) => {
-  const plans = (): string => JSON.stringify(serve(requests).steps.map(({ plan }) => plan));
-  return plans() === plans();
-});

@@ -137,11 +137,3 @@ void t.test('a first token is due before its answer, and a tight TPOT before a l
   const tight = within(waiting('tight', LATER, null), { ...unstated, tpotMs: 20 });
   t.strictSame(ordered([loose, tight]), ['tight', 'loose']);
 });
-
-void t.test('a preempted answer whose first token was its budget has the share of requests without one', async (t) => {
-  const budget = { ...unstated, ttftMs: 500 };
-  const begun = asking('begun', budget, { arrivedAt: 0, generated: 40, maxTokens: 80, firstTokenAt: 400 });
-  const many = Array.from({ length: 4 }, (_, i) => waiting(`other${i}`, LATER - 1000, 70_000 + i));
-  t.equal(ordered([...many, begun], [], { slots: 1 }).at(-1), 'begun');
-  t.equal(ordered([...many, begun])[0], 'begun');
-});

@@ -7,7 +7,7 @@ import { advanceMs, advanceWork, frontierAt } from '../../src/engine/scheduler/c
 import { type PartialValue, Utility } from '../../src/engine/scheduler/planned-request.js';
 import { runs } from './arbitrary.js';
 import { type Given, NOW, answering, asking, natural, snapshot, total, unstated } from './fixtures.js';
-import { accuracy, blockLayers, blockSample, sample, shape } from './sample.js';
+import { blockLayers, blockSample, sample, shape } from './sample.js';
 
 const isNear = (found: number, expected: number): boolean => Math.abs(found - expected) < 1e-9;
 
@@ -101,22 +101,9 @@ void t.test('tokens keep their share by a measured curve', async (t) => {
 });
 
 void t.test('without a measurement, more tokens keep more, up to all', async (t) => {
-  const utility = new Utility(shape, null);
-  let before = -1;
-  for (const tokens of [0, 4, 8, 16, 32, 64, 160, 320]) {
-    t.ok(utility.partialValue(tokens) > before, `${tokens}: ${utility.partialValue(tokens)}`);
-    before = utility.partialValue(tokens);
-  }
-  t.equal(utility.partialValue(0), 0);
-  t.equal(before, 1);
-});
-
-void t.test('an exit gives its measured share of right answers', async (t) => {
-  t.same(
-    shape.exits.map((_, exit) => measured.accuracy(exit)),
-    accuracy,
-  );
-  t.throws(() => measured.accuracy(5), RangeError);
+  const values = [0, 4, 8, 16, 32, 64, 160, 320].map((tokens) => new Utility(shape, null).partialValue(tokens));
+  t.same([values[0], values.at(-1)], [0, 1]);
+  for (const [i, value] of values.slice(1).entries()) t.ok(value > (values[i] ?? 1), values.join(' '));
 });
 
 void t.test('behind longer prompts an exit gives what was measured there', async (t) => {

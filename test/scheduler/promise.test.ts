@@ -1,9 +1,9 @@
-/** Promises: which guaranteed budgets would be late. */
+/** Promises: which guaranteed budgets would be late, and their margins. */
 import t from 'tap';
 import type { ExitCost } from '../../src/engine/scheduler/cost/step-costs.js';
 import { at } from '../../src/engine/scheduler/cost/model.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
-import { isBroken, promises } from '../../src/engine/scheduler/promise.js';
+import { isBroken, latestStarts, promises, SafetyMargins } from '../../src/engine/scheduler/promise.js';
 import type { Budget } from '../../src/protocol/index.js';
 import type { Sequence } from '../../src/engine/scheduler/sequence.js';
 import type { Occupancy } from '../../src/engine/scheduler/snapshot.js';
@@ -21,6 +21,7 @@ import {
   unstated,
   within,
 } from './fixtures.js';
+import { seeded } from '../../bench/loadgen/random.js';
 import { layers } from './sample.js';
 
 function lateOf(parts: Partial<Occupancy>, careful = 1): string[] {
@@ -122,6 +123,13 @@ void t.test('a promise counts the positions of the KV cache: prompts and what th
   t.same(lateOf({ waiting, kvPositions: 249 }), ['a', 'b', 'c']);
 });
 
+void t.test('a net starts no later than the nets due behind it, since all may start together', async (t) => {
+  const nets = [landing('soon', 2000), landing('later', 2001, { promptLength: 900 })];
+  const state = snapshot({ nets });
+  const [soon, later] = [...latestStarts(state, [], state.nets, 1).values()].map(({ latestStart }) => latestStart);
+  t.equal(soon, later);
+});
+
 void t.test('an answer that lands takes no more positions than its budget has time for', async (t) => {
   const tight = { waiting: [landing('a', 1000, { maxTokens: 4000 })], kvPositions: 1500 };
   t.same(lateOf(tight), []);
@@ -146,4 +154,58 @@ void t.test('rows without a budget take their share of the time of a promise, an
   const share = 1 - (alone ?? NaN) / (beside ?? NaN);
   // Their contexts count in the mean of a step.
   t.ok(Math.abs(share - defaultPolicy.noBudgetShare) < 0.01, `${share} of the time`);
+});
+
+// Safety margins settle where the target share of guarantees is kept, for each tenant by itself.
+
+const { initialMargin, marginStep, marginHalfLifeMs } = defaultPolicy;
+
+function after(count: number, isKept: boolean, now: number): SafetyMargins {
+  const margins = new SafetyMargins(defaultPolicy);
+  for (let i = 0; i < count; i += 1) margins.observe('a', isKept, now);
+  return margins;
+}
+
+void t.test('a margin settles where as many guarantees are kept as its target says', async (t) => {
+  const random = seeded(1);
+  const margins = new SafetyMargins(defaultPolicy);
+  let missed = 0;
+  // Whatever margin there is, an answer may need up to 40% more than planned: 40 in 100 are beyond a margin of 0.24.
+  for (let i = 0; i < 20_000; i += 1) {
+    const isKept = 0.4 * random() <= margins.at('a', i);
+    if (!isKept && i >= 2_000) missed += 1;
+    margins.observe('a', isKept, i);
+  }
+  t.ok(missed / 18_000 < 0.0075, `${missed} of 18000`);
+  const margin = margins.at('a', 20_000);
+  t.ok(margin > 0.3 && margin < 0.55, `${margin}`);
+});
+
+void t.test('a margin stays between none and twice the time', async (t) => {
+  t.equal(after(1000, true, 0).at('a', 0), 0);
+  t.equal(after(1000, false, 0).at('a', 0), 1);
+});
+
+void t.test('a margin without outcomes decays to where it began: what it rejects has no outcome', async (t) => {
+  const missed = after(12, false, 1000);
+  const at = (now: number): number => missed.at('a', now);
+  t.equal(at(1000), 1);
+  t.equal(at(10_000), 1, 'outcomes may be ten seconds apart');
+  t.ok(at(21_000) < 0.7, `ten seconds later: ${at(21_000)}`);
+  t.equal(at(1000 + 2 * marginHalfLifeMs), (initialMargin + 1) / 2, 'half of the excess');
+  t.ok(at(181_000) < 0.2, `three minutes later: ${at(181_000)}`);
+  t.ok(at(1e9) >= initialMargin);
+  const before = at(181_000);
+  missed.observe('a', true, 181_000);
+  t.ok(at(181_000) < before, 'the next outcome goes on from there');
+  t.equal(after(1000, true, 1000).at('a', 1e9), 0, 'a margin below its first value stays');
+});
+
+void t.test('the misses of one tenant raise the margin of another one by a step at most', async (t) => {
+  const margins = after(100, false, 0);
+  t.equal(margins.at('a', 0), 1);
+  t.equal(margins.at('b', 0), initialMargin + marginStep);
+  for (let i = 0; i < 300; i += 1) margins.observe('b', true, 0);
+  t.equal(margins.at('b', 0), initialMargin + marginStep, 'a slow machine makes all of them late');
+  t.ok(margins.at('b', 120_000) < initialMargin + 0.02, 'for a while');
 });

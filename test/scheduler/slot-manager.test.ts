@@ -404,20 +404,6 @@ void t.test('a promised sequence takes the slot of the newest one that may yield
   t.equal(table.slots.filter(({ live }) => live).length, 2);
 });
 
-for (const [name, serviceClass, held] of [
-  ['a sequence on best effort', 'best_effort', 'none'],
-  ['one without a budget', 'none', 'none'],
-  ['a promised one, where another promise holds the slot', 'guaranteed', 'guaranteed'],
-] as const) {
-  void t.test(`${name} takes no slot of another one`, async (t) => {
-    const { slotManager } = over(3, { maxRunning: 1 });
-    start(slotManager, admitted('running', held, 1));
-    slotManager.enqueue(admitted('next', serviceClass, 2));
-    startWaiting(slotManager, 1);
-    t.same([ids(slotManager.running), ids(slotManager.waiting)], [['running'], ['next']]);
-  });
-}
-
 void t.test('sequences yield memory as well, and no more than a promised one needs', async (t) => {
   const { slotManager } = over(4, { kvBytes: 2 * 5 * 3 });
   start(slotManager, ...[1, 2, 3].map((kind) => admitted(`r${kind}`, 'none', kind, kind)));
@@ -442,21 +428,4 @@ void t.test('without memory, the newest sequence is preempted, one with a promis
   first.tokens.push(...prompt(9));
   slotManager.makeRoom();
   t.same(ids(slotManager.running), ['promised'], 'of promised ones the newest');
-});
-
-void t.test('a tenant with all slots leaves a fair share to another one, and resumes where it was', async (t) => {
-  const { slotManager } = over(6, { maxRunning: 4 });
-  const flood = Array.from({ length: 6 }, (_, i) => sequence(`a${i}`, prompt(20, i), { tenant: 'a' }));
-  start(slotManager, ...flood);
-  for (const each of slotManager.running) prefill(each);
-  const others = ['b0', 'b1', 'b2'].map((id, i) => sequence(id, prompt(20, 10 + i), { tenant: 'b' }));
-  for (const each of others) slotManager.enqueue(each);
-  for (const step of [1, 2]) {
-    startWaiting(slotManager, step);
-    t.same(ids(slotManager.running).sort(), ['a0', 'a1', 'b0', 'b1'], 'two slots for each, and none takes turns');
-  }
-  t.match(flood[3], { preemptions: 1, prefix: { length: 19 } }, 'its slot stays as a prefix');
-  for (const each of [...slotManager.running]) slotManager.finish(each);
-  startWaiting(slotManager, 3);
-  t.same(ids(slotManager.running).sort(), ['a3', 'a4', 'a5', 'b2'], 'it goes on');
 });
