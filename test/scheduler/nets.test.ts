@@ -139,6 +139,12 @@ void t.test('an idle engine prefills the prompts of nets, at full depth and with
   t.same(late, []);
 });
 
+void t.test('a net that starts within two chunks leaves no time for a prompt', async (t) => {
+  const scheduler = fresh();
+  armed(scheduler, burst(2), 0);
+  t.same(scheduler.schedule(scheduler.nets.wakesAt - 1).chunks, []);
+});
+
 void t.test('a net wakes when it is called, and an id of no net is ignored', async (t) => {
   const scheduler = fresh();
   t.same(armed(scheduler, burst(2), 0), [null, null]);

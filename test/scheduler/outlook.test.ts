@@ -36,6 +36,13 @@ void t.test('a row takes a step for each token', async (t) => {
   t.ok(isNear(of('a').tokenMs, fixedMs + rowMs));
 });
 
+void t.test('a row takes a step for each chunk of the prompts ahead of it', async (t) => {
+  const row = answering('row', total(20_000), { maxTokens: 41 });
+  const { of, state } = fatesOf({ live: [prompting('soon', total(9000, 'land'), { promptLength: 900 }), row] });
+  const { fixedMs, rowMs } = at(state.costs, 4);
+  t.ok(of('row').readyAt > at(state.requests, 0).prefillMs(0) + 5 * (fixedMs + rowMs), `${of('row').readyAt}`);
+});
+
 void t.test('prompts go one after the other by their deadlines, each chunk beside a token of every row', async (t) => {
   const live = [prompt('late', 9001), prompt('soon', 9000), answering('row', null)];
   const { of, state } = fatesOf({ live });
