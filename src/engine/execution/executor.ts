@@ -3,6 +3,7 @@
  *
  * Must not know: requests, scheduling.
  */
+import { at } from '../scheduler/cost/model.js';
 import type { CostTable } from '../scheduler/cost/table.js';
 import type { Model, ModelUnit } from '../model/graphs.js';
 import type { Head } from '../model/head.js';
@@ -11,7 +12,7 @@ import { PagedModel } from '../model/paged-model.js';
 import type { StagedModel } from '../model/staged-model.js';
 import type { ExitIndex } from '../../protocol/index.js';
 import type { MemoryOp, SlotTable } from '../scheduler/kv/slot-table.js';
-import { exitAt, type ExitUnits, type Units, unitsOf } from '../scheduler/kv/units.js';
+import { type ExitUnits, type Units, unitsOf } from '../scheduler/kv/units.js';
 import { type KernelChoice, kernelChoice } from './kernels.js';
 import type { Layout, UnitRuns } from './layout.js';
 import { PagesLayout } from './pages-layout.js';
@@ -82,7 +83,7 @@ export class Executor {
 
   /** @throws RangeError for an index without an exit */
   exit(index: ExitIndex): ExitUnits {
-    return exitAt(this.units, index);
+    return at(this.units.exits, index);
   }
 
   /** Empties all slots, of which any unit wrote up to `written` positions, and returns their memory. */

@@ -9,9 +9,10 @@ import type { PagedModel, PagedRun } from '../model/paged-model.js';
 import type { PagedHead, WantedRow } from '../model/paged-head.js';
 import type { States } from '../model/head.js';
 import type { HiddenStore } from '../model/hidden-store.js';
+import { at } from '../scheduler/cost/model.js';
 import { BlockPool } from '../scheduler/kv/block-pool.js';
 import type { MemoryOp } from '../scheduler/kv/slot-table.js';
-import { type Slot, type ExitUnits, stageAt, type Units, unitsOf } from '../scheduler/kv/units.js';
+import { type Slot, type ExitUnits, type Units, unitsOf } from '../scheduler/kv/units.js';
 import type { KernelChoice } from './kernels.js';
 import type { Layout } from './layout.js';
 import { PagedUnitRuns } from './paged-unit-runs.js';
@@ -209,7 +210,7 @@ export class PagesLayout implements Layout {
   /** Its turn in a run: behind the stage that writes a boundary, keys graphs that read it, then blocks. */
   #turn(unit: number): number {
     const behind = this.#behind.get(unit);
-    const { boundary } = stageAt(this.#units, behind ?? unit).entry;
+    const { boundary } = at(this.#units.stages, behind ?? unit).entry;
     if (unit < this.#units.trunkStages) return 3 * (boundary + 1);
     return 3 * boundary + (behind === undefined ? 2 : 1);
   }

@@ -9,9 +9,10 @@ import { DecodeRunner, PrefillRunner } from '../model/stage-runners.js';
 import type { States } from '../model/head.js';
 import { HeadRunner } from '../model/head-runner.js';
 import type { Stage, StagedModel } from '../model/staged-model.js';
+import { at } from '../scheduler/cost/model.js';
 import { FixedSlots, type PositionBytes } from '../scheduler/kv/fixed-slots.js';
 import type { MemoryOp } from '../scheduler/kv/slot-table.js';
-import { type ExitUnits, stageAt, type Units, unitsOf } from '../scheduler/kv/units.js';
+import { type ExitUnits, type Units, unitsOf } from '../scheduler/kv/units.js';
 import type { KernelChoice } from './kernels.js';
 import type { Layout, UnitRuns } from './layout.js';
 import { type Frontier, frontierBehind, type Row, rowSpans, type Span, type StepBatch } from './step-batch.js';
@@ -96,11 +97,11 @@ export class SlotsLayout implements Layout {
     rows: (unit, kernel, rows, context) => {
       this.#decode.pasts.fill(context, 0, rows);
       if (unit < this.#units.trunkStages) this.#decode.stage(unit, kernel, 0, rows, context);
-      else this.#decode.block(stageAt(this.#units, unit), kernel, 0, rows, context);
+      else this.#decode.block(at(this.#units.stages, unit), kernel, 0, rows, context);
     },
     chunk: (unit, kernel, context, positions) => {
       const runner = this.#prefill;
-      const stage = stageAt(this.#units, unit);
+      const stage = at(this.#units.stages, unit);
       if (stage.keys !== undefined) runner.keys(stage, kernel, 0, context, positions, runner.scratch(0));
       else runner.stage(stage, kernel, 0, context, positions, runner.scratch(0), runner.scratch(1));
     },
@@ -141,7 +142,7 @@ export class SlotsLayout implements Layout {
       const start = run.frontier(slot, unit);
       const count = end - start;
       if (count <= 0) continue;
-      const stage = stageAt(this.#units, unit);
+      const stage = at(this.#units.stages, unit);
       const { boundary } = stage.entry;
       const isBlock = unit >= this.#units.trunkStages;
       const input = fresh?.start === start && !isBlock ? fresh.address : this.#stored(boundary, slot.index, start);
@@ -245,7 +246,7 @@ export class SlotsLayout implements Layout {
     if (block !== null) {
       const { first, count } = rangeOf(rows);
       const longest = this.#setPasts(block, first, count, run);
-      runner.block(stageAt(this.#units, block), run.kernel(block, 'decode', count, longest), first, count, longest);
+      runner.block(at(this.#units.stages, block), run.kernel(block, 'decode', count, longest), first, count, longest);
     }
     for (const { slot, exit, headRow } of rows) {
       const state = block === null ? runner.hidden(exit.stage + 1, slot.index) : runner.blockOutput(slot.index);
@@ -257,7 +258,7 @@ export class SlotsLayout implements Layout {
   #setPasts(unit: number, first: number, count: number, { frontier }: Run): number {
     let longest = 0;
     for (let row = first; row < first + count; row++) {
-      const past = frontier(this.table.at(row), unit);
+      const past = frontier(at(this.table.slots, row), unit);
       this.#decode.pasts[row] = past;
       longest = Math.max(longest, past);
     }

@@ -104,7 +104,7 @@ export class Placement {
   }
 
   #row({ exit }: Sequence, { index }: Slot): PlacedRow {
-    return { index, stage: this.#table.stageOf(exit) };
+    return { index, stage: at(this.#table.units.exits, exit).stage };
   }
 
   /** Milliseconds of the rows that the stages compute, needed or in vain, until their places have paid off. */

@@ -5,7 +5,7 @@
  *
  * Must not know: token texts, logits, processes, clocks.
  */
-import { type CostModel, type DepthShape, rowsMs, type Work } from './cost/model.js';
+import { at, type CostModel, type DepthShape, rowsMs, type Work } from './cost/model.js';
 import type { CostTable } from './cost/table.js';
 import { cutAt } from '../../protocol/outcome.js';
 import type { EndReason, SequenceRequest } from '../../protocol/index.js';
@@ -14,7 +14,7 @@ import { type ChunkLimits, selectChunks, workOf } from './chunks.js';
 import type { ConstraintState } from './constraint-state.js';
 import { type DraftLimits, Drafts } from './drafts/drafts.js';
 import type { SlotTable } from './kv/slot-table.js';
-import { exitAt, exitOfLayer } from './kv/units.js';
+import { exitOfLayer } from './kv/units.js';
 import { Nets } from './nets.js';
 import { PlanBuilder, PlanRecord } from './plan-builder.js';
 import type { Admission, Planned } from './types.js';
@@ -245,10 +245,11 @@ export class Scheduler {
   /** Moves the frontiers behind the work of a step. */
   #moveFrontiers({ chunks, rows }: StepPlan, { draft }: StepResult): void {
     const drafted = draft?.drafted ?? 0;
-    const ends = rows.map(({ slot, exit }) => ({ slot, exit, end: this.table.at(slot).tokens.length + drafted }));
+    const { slots, units } = this.table;
+    const ends = rows.map(({ slot, exit }) => ({ slot, exit, end: at(slots, slot).tokens.length + drafted }));
     for (const { slot: index, exit, end } of [...chunks, ...ends]) {
-      const slot = this.table.at(index);
-      for (const unit of exitAt(this.table.units, exit).needed) if (slot.frontier(unit) < end) slot.reach(unit, end);
+      const slot = at(slots, index);
+      for (const unit of at(units.exits, exit).needed) if (slot.frontier(unit) < end) slot.reach(unit, end);
     }
   }
 

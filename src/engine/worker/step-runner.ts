@@ -22,7 +22,7 @@ import {
   type SampledToken,
 } from '../sampling/sample-batch.js';
 import { type Draft, draftOf, verify } from '../speculation/speculative-step.js';
-import { type DepthShape, predictMs, type Work } from '../scheduler/cost/model.js';
+import { at, type DepthShape, predictMs, type Work } from '../scheduler/cost/model.js';
 import type { Scheduler } from '../scheduler/scheduler.js';
 
 /** The events of a step's message. */
@@ -58,7 +58,7 @@ export class StepRunner {
       const units = this.executor.exit(exit);
       answer.exitDry = units.dry;
       answer.window = window;
-      return { answer, slot: this.executor.table.at(slot), exit: units };
+      return { answer, slot: at(this.executor.table.slots, slot), exit: units };
     });
     this.landings.begin(
       rows.map(({ answer }) => answer),
@@ -124,7 +124,7 @@ export class StepRunner {
   /** A chunk with its slot. Its states are read where the client asks for the log-probabilities of its prompt. */
   #chunk({ id, slot, exit, end }: ChunkPlan, events: StepEvents): Chunk {
     const answer = this.answerOf(id);
-    const span = { slot: this.executor.table.at(slot), exit: this.executor.exit(exit), end };
+    const span = { slot: at(this.executor.table.slots, slot), exit: this.executor.exit(exit), end };
     if (answer.request.promptLogprobs === null) return span;
     const { head, model } = this.executor;
     const read = (states: States): void => {

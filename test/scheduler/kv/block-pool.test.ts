@@ -1,5 +1,6 @@
 /** Pages that sequences take, share, roll back and lose, without a device. */
 import t from 'tap';
+import { at } from '../../../src/engine/scheduler/cost/model.js';
 import { BlockPool } from '../../../src/engine/scheduler/kv/block-pool.js';
 import { type Slot, unitsOf } from '../../../src/engine/scheduler/kv/units.js';
 
@@ -15,7 +16,7 @@ function world(pages: number) {
   const pool = new BlockPool(9, units, { pages, page: PAGE, pageBytes: 10 });
   let index = 0;
   const slot = (...frontiers: number[]): Slot => {
-    const made = pool.at(index++);
+    const made = at(pool.slots, index++);
     made.live = true;
     pool.reserve(made, Math.max(...frontiers));
     frontiers.forEach((end, unit) => {

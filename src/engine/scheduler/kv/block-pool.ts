@@ -6,6 +6,7 @@
  * same values into a shared page, since its tokens are the same.
  */
 import type { ExitIndex } from '../../../protocol/index.js';
+import { at } from '../cost/model.js';
 import { type Live, type MemoryOp, SlotTable } from './slot-table.js';
 import type { Slot, Units } from './units.js';
 
@@ -46,9 +47,7 @@ export class BlockPool extends SlotTable {
 
   /** The pages of a slot, in the order of its positions. */
   blockTableOf({ index }: Slot): number[] {
-    const table = this.#blockTables[index];
-    if (table === undefined) throw new RangeError(`slot ${index} does not exist`);
-    return table;
+    return at(this.#blockTables, index);
   }
 
   /** Row of a position in stores with a row for each position of each page. */

@@ -3,8 +3,9 @@
  * states. The system commits pages on their first write, and they stay with their slot.
  */
 import type { ExitIndex } from '../../../protocol/index.js';
+import { at } from '../cost/model.js';
 import { type Live, type MemoryOp, type PositionRun, SlotTable } from './slot-table.js';
-import { exitAt, type Slot, type Units } from './units.js';
+import type { Slot, Units } from './units.js';
 
 /** Bytes of a position of one sequence. */
 export interface PositionBytes {
@@ -38,7 +39,7 @@ export class FixedSlots extends SlotTable {
   }
 
   bytesAt(exit: ExitIndex, length: number): number {
-    const { needed, stage } = exitAt(this.units, exit);
+    const { needed, stage } = at(this.units.exits, exit);
     const { trunkStages, feedsBlock } = this.units;
     const { units, boundaries } = this.sizes;
     let bytes = 0;

@@ -7,7 +7,7 @@
  * Must not know: requests, scheduling policy.
  */
 import type { ExitIndex } from '../../../protocol/index.js';
-import { exitAt, type Units, Slot } from './units.js';
+import { type Units, Slot } from './units.js';
 
 /** A live sequence, as far as its memory goes. */
 export interface Live {
@@ -55,20 +55,9 @@ export abstract class SlotTable {
   /** The operations since the last call. */
   abstract takeOps(): MemoryOp[];
 
-  at(index: number): Slot {
-    const slot = this.slots[index];
-    if (!slot) throw new RangeError(`slot ${index} does not exist`);
-    return slot;
-  }
-
   /** Marks a slot as used now. */
   touch(slot: Slot): void {
     slot.lastUsed = ++this.#clock;
-  }
-
-  /** Last trunk stage of an exit. */
-  stageOf(exit: ExitIndex): number {
-    return exitAt(this.units, exit).stage;
   }
 
   /** Bytes of live slots, or those that stored prefixes alone hold. */

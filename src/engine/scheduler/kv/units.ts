@@ -63,20 +63,6 @@ export function unitsOf<S extends Unit>(model: {
   return { stages: [...model.stages, ...blocks], trunkStages, exits, deepest: model.exits.length - 1, feedsBlock };
 }
 
-/** @throws RangeError for an index without an exit */
-export function exitAt({ exits }: Units, index: ExitIndex): ExitUnits {
-  const exit = exits[index];
-  if (!exit) throw new RangeError(`exit ${index} does not exist`);
-  return exit;
-}
-
-/** @throws RangeError if there is no such unit */
-export function stageAt<S extends Unit>({ stages }: Units<S>, unit: number): S {
-  const stage = stages[unit];
-  if (!stage) throw new RangeError(`unit ${unit} does not exist`);
-  return stage;
-}
-
 /** Index of an exit layer. @throws RangeError for a layer that is not an exit */
 export function exitOfLayer(exits: readonly Pick<ExitUnits, 'layer'>[], layer: ExitLayer): ExitIndex {
   const index = exits.findIndex((exit) => exit.layer === layer);
