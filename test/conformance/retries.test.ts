@@ -6,8 +6,6 @@ import { build } from '../fakes/server.js';
 import { scriptedUpstream, upstream } from '../fakes/upstream.js';
 import { thrown } from './helper.js';
 
-/** A retry waits longer. */
-const AT_ONCE_MS = 300;
 const CASES = [
   { status: 503, model: 'fake', budgetMs: 50 },
   { status: 504, model: 'big', budgetMs: 400 },
@@ -32,11 +30,8 @@ for (const stream of [false, true])
         () => anthropic.messages.create(body, { headers }),
       ]) {
         asked = 0;
-        const startedAt = performance.now();
         t.match(await thrown(ask()), { status });
-        const ms = performance.now() - startedAt;
-        t.ok(ms < budgetMs + AT_ONCE_MS, `${status} after ${ms} ms`);
-        t.equal(asked, 1);
+        t.equal(asked, 1, `${status}: a wait of an SDK ends with a further request`);
       }
     }
   });
