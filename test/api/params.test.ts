@@ -5,6 +5,7 @@ import { ApiError } from '../../src/gateway/api/errors.js';
 import { waitLimitOf } from '../../src/gateway/api/generation/prompt.js';
 import { requestBudget } from '../../src/gateway/api/params/budget.js';
 import { requestDepth } from '../../src/gateway/api/params/depth.js';
+import { MOST_SCORES, scoresOf } from '../../src/gateway/api/params/score-limit.js';
 import type { SortieRequest } from '../../src/gateway/api/schemas/shared.js';
 import type { Budget } from '../../src/protocol/index.js';
 import { model } from '../fakes/server.js';
@@ -199,6 +200,21 @@ void t.test('exits of key and server bound a request, and its error names what i
       errorOf(() => depth(headers, body, name)),
       { param, extra: { exits: [15, 20, 25] } },
     );
+  t.end();
+});
+
+void t.test('a request without a depth has the exits of use: from the first one that is right often enough', (t) => {
+  const exits = model.exits.map((exit, i) => ({ ...exit, quality: { accuracy: i / 4 } }));
+  const from = (minAccuracy: number) =>
+    requestDepth({ ...model, exits }, 'fake', {}, {}, { ...openPolicy, minAccuracy }).minExit;
+  t.strictSame([0, 0.5, 0.6, 2].map(from), [10, 20, 25, 10]);
+  t.end();
+});
+
+void t.test('scores count prompts and answers', (t) => {
+  const asked = { n: 2, promptTokens: [10], logprobs: 1 };
+  t.equal(scoresOf(asked, [MOST_SCORES / 4 - 10]), MOST_SCORES);
+  t.throws(() => scoresOf(asked, [MOST_SCORES / 4 - 9]), { code: 'invalid_value' });
   t.end();
 });
 

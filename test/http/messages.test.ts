@@ -110,6 +110,9 @@ void t.test('the answer continues a last message of the assistant, and the count
   t.match(server.prompt(), /assistant\nThe capital$/);
   const count = await server.ask(`${PATH}/count_tokens`, { model: 'fake', messages: spoken });
   t.strictSame(count.body, { input_tokens: server.last().prompt.length });
+  const called = { role: 'assistant', content: [use('a', 'Paris')] };
+  await whole(server, { messages: [...messages, called], tools: [weather] });
+  t.match(server.prompt(), /<\|im_end\|>\n<\|im_start\|>assistant\n$/, 'a message with calls is complete');
 });
 
 void t.test('blocks become the messages of a chat; thinking and cache_control have no effect', async (t) => {

@@ -112,6 +112,7 @@ void t.test('earlier thoughts reach the template', async (t) => {
   for (const [path, fields] of [
     [CHAT, { messages: [...messages, { ...said, reasoning_content: 'Hm.' }, again] }],
     ['/v1/responses', { input: [...messages, item, said, again] }],
+    ['/v1/responses', { input: [...messages, { ...item, content: null, summary: item.content }, said, again] }],
     ['/v1/messages', { messages: [...messages, { ...said, content: blocks }, again], max_tokens: 9 }],
   ] as const) {
     await server.ask(path, fields);

@@ -69,11 +69,15 @@ void t.test('the sentence of an upstream that is in time gives the whole answer,
   t.match(told.report, { source: 'upstream', met: true, net: undefined });
 });
 
-void t.test('without a net a late sentence is told, and the answer goes on', async (t) => {
+void t.test('without a net a late sentence is told and counts, and the answer goes on', async (t) => {
   const { here } = await netted(t, answers(THEIRS, 400));
   const told = await ask(here, { ...stream, sortie: { net: 'land', first_sentence_ms: FIRST_MS } }, BUDGET_MS);
   t.equal(told.text, THEIRS);
   t.match(told.report, { met: false, first_sentence_budget_ms: FIRST_MS, first_sentence_ms: Number });
+  for (let i = 0; i < 3; i += 1)
+    await ask(here, { ...stream, sortie: { net: 'land', first_sentence_ms: FIRST_MS } }, BUDGET_MS);
+  const next = await ask(here, stream, BUDGET_MS, headers);
+  t.match(next.report, { net: { trigger: 'expected' } }, 'late sentences let nets start at once');
 });
 
 void t.test('alone it bounds no total', async (t) => {

@@ -179,6 +179,7 @@ inBothWays('usage has the tokens of both models where both had a part', async (t
   t.equal(both.text, LOCAL);
   t.equal(both.usage?.prompt_tokens, (alone?.prompt_tokens ?? NaN) + there.usage.prompt_tokens);
   t.equal(both.usage?.completion_tokens, (alone?.completion_tokens ?? NaN) + 2, 'two tokens of the upstream');
+  t.equal(both.usage?.estimated, true, 'whose count is an estimate');
 });
 
 /** Waits until the net of an answer has slept and runs. */
@@ -265,6 +266,8 @@ inBothWays('a net that is cut without a sentence leaves the upstream its time', 
   const cut = { tokens: tokenizer.encode('It is', false), end: 'deadline' } as const;
   const { here } = await netted(t, late, cut);
   t.match(await ask(here, { stream }, BUDGET_MS), { text: TEXT, report: { source: 'upstream' } });
+  const kept = await netted(t, late, { ...cut, tokens: tokenizer.encode('It is in France. It is', false) });
+  t.match(await ask(kept.here, { stream }, BUDGET_MS), { report: { source: 'net' } }, 'with a sentence it answers');
   const silent = await netted(t, () => undefined, cut);
   t.match(await ask(silent.here, { stream }, BUDGET_MS), { text: '', error: { code: 'deadline_exceeded' } });
 });
