@@ -26,7 +26,7 @@ void t.test('a flag wins over its variable, the variable over the file, the file
   const options = await loadOptions({ config, port: '9002' }, { SORTIE_PORT: '9001', SORTIE_MAX_QUEUE: '65' });
   t.match(options, { port: 9002, maxQueue: 65, maxRunning: 8, keepAlive: 15 });
   t.equal((await loadOptions({}, { SORTIE_CONFIG: config })).port, 9000, 'the variable names the file too');
-  t.equal((await loadOptions({}, { SORTIE_CONFIG: '' })).port, 8080, 'an empty variable names none');
+  t.equal((await loadOptions({}, { SORTIE_CONFIG: '', SORTIE_PORT: '' })).port, 8080, 'an empty variable is unset');
 });
 
 void t.test('YAML and JSON: texts, numbers, switches, lists; an empty entry counts as unset', async (t) => {

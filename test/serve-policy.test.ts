@@ -140,14 +140,3 @@ void t.test('a load of more than a second shows its share, and nothing after the
   await delay(200);
   t.equal(text(), ended);
 });
-
-void t.test('a short load shows nothing', async (t) => {
-  movedClock(t);
-  const engine = new FakeEngine(() => ({ tokens: [] }));
-  const { stream, text } = terminal();
-  new LoadProgress(engine, stream).start();
-  engine.emit('loading', 1, 4);
-  engine.emit('ready', READY);
-  await delay(1200);
-  t.equal(text(), '');
-});

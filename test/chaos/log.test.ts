@@ -1,12 +1,10 @@
 /** A log that can't be written: the server drops lines, but no answers, and its memory stays bounded. */
 import { spawn } from 'node:child_process';
-import { openSync, renameSync } from 'node:fs';
-import { join } from 'node:path';
+import { openSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import { freePort } from '../../bench/ports.js';
-import { serverArgs, stopped, printed } from '../deploy/helper.js';
-import { memoryOf, post, tinyModel, untilReady, serve } from './helper.js';
-import { until } from '../support/until.js';
+import { serverArgs, stopped } from '../deploy/helper.js';
+import { memoryOf, post, tinyModel, untilReady } from './helper.js';
 
 const model = tinyModel(t.testdir());
 const REQUESTS = 400;
@@ -47,32 +45,3 @@ for (const [what, log] of [
   ['closed log pipe', 'closed pipe'],
 ] as const)
   void t.test(`a ${what} does not disturb the server`, (t) => survives(t, log));
-
-// The grammar thread can't start: constrained requests get a 503, and other requests are served.
-
-void t.test('constrained requests get a 503 without a path during the fault, and are served after it', async (t) => {
-  const model = tinyModel(t.testdir());
-  const server = await serve(t, model);
-  const log = printed(server.process);
-  const ask = (more: object) => post(server, '/v1/completions', { prompt: 'a b', max_tokens: 4, ...more });
-  const json = { response_format: { type: 'json_object' } };
-  // The thread reads the file when it starts, at the first constrained request.
-  const file = join(model, 'tokenizer.json');
-  renameSync(file, `${file}.gone`);
-  for (const stream of [false, true]) {
-    const rejected = await ask({ ...json, stream });
-    t.equal(rejected.status, 502);
-    t.ok(rejected.headers.has('retry-after') && rejected.headers.has('retry-after-ms'));
-    const text = await rejected.text();
-    t.match(JSON.parse(text), { error: { type: 'unavailable_error', code: 'grammars_lost', param: null } });
-    t.notMatch(text, /tokenizer|ENOENT|\/tiny/);
-  }
-  t.equal((await ask({})).status, 200, 'plain text is served');
-  await until('logged', () => Promise.resolve(/"fault":"[^"]*tokenizer\.json/.test(log())));
-  t.match(
-    await (await fetch(`${server.url}/metrics`)).text(),
-    /request_failure_total\{reason="grammars_lost",[^}]*\} 2\n/,
-  );
-  renameSync(`${file}.gone`, file);
-  t.equal((await ask(json)).status, 200, 'another thread starts');
-});

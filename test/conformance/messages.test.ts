@@ -105,15 +105,12 @@ void t.test('SDK: a failure in the middle of a stream is thrown with its type', 
 
 const anthropic = createAnthropic({ baseURL: server.baseURL, apiKey });
 
-void t.test('AI SDK: text whole and streamed, and the default of max_tokens', async (t) => {
+void t.test('AI SDK: text, the default of max_tokens, an output with a schema, a tool with its result', async (t) => {
   const model = anthropic(modelName);
   await bothWays(t, model);
+  await followsSchema(t, model);
+  await callsTool(t, model);
   const unlimited = { prompt: 'Name a color.', temperature: 0, maxRetries: 0 };
   const free = await generateText({ model, ...unlimited, stopSequences: ['.'] });
   t.equal(free.finishReason, 'stop');
-});
-
-void t.test('AI SDK: an output with a schema, and a tool with its result', async (t) => {
-  await followsSchema(t, anthropic(modelName));
-  await callsTool(t, anthropic(modelName));
 });

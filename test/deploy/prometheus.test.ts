@@ -61,10 +61,6 @@ void t.test('a real Prometheus has data for every rule and every panel', { skip 
     await sleep(1500);
   }
 
-  await t.test('scrape', async (t) => {
-    t.equal((await query(prometheus, 'up{job="sortie"}')).data?.result[0]?.value[1], '1');
-  });
-
   await t.test('rules', async (t) => {
     const { data } = (await (await fetch(`${prometheus}/api/v1/rules`)).json()) as {
       data: {

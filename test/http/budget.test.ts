@@ -141,10 +141,3 @@ void t.test('the answer is empty, and the report has the plan', async (t) => {
     t.notOk('completion_tokens' in line, 'simulate passes these lines over');
   }
 });
-
-void t.test('a request that the engine rejects is rejected', async (t) => {
-  const reject = { reason: 'budget_infeasible', leastFeasibleMs: 313 } as const;
-  const server = await build(t, () => ({ tokens: [], reject }));
-  const error = { code: 'budget_infeasible', least_feasible_budget_ms: 313 };
-  t.match(await server.ask('/v1/chat/completions', { messages, sortie }), { status: 503, body: { error } });
-});

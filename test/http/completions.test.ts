@@ -193,25 +193,6 @@ void t.test('offsets of an echoed prompt count the special tokens of its text', 
   ]);
 });
 
-void t.test('offsets count code points, streamed or not, echoed or held back for a stop string', async (t) => {
-  const said = 'a 🦊🦊 b c';
-  const server = await build(t, says(said));
-  const ids = tokenizer.encode(said, false);
-  const python = (text: string) => Array.from(text).length;
-  // A token starts at the end of the preceding text, whole characters only.
-  const starts = ids.map((_, index) => python(tokenizer.decode(ids.slice(0, index)).replace(/\ufffd+$/, '')));
-  t.equal(starts.at(-1), python(said) - 2);
-  for (const echo of [false, true]) {
-    const ask = { prompt: '🦊 Hi 🦊', echo, logprobs: 0, stop: ['c d', '🦊 no'] };
-    const expected = starts.map((start) => start + (echo ? python(ask.prompt) : 0));
-    for (const choices of [
-      (await server.ask(PATH, ask)).body.choices,
-      (await server.chunks(PATH, ask)).flatMap((chunk) => chunk.choices),
-    ])
-      t.same(choices.flatMap(({ logprobs }) => logprobs?.text_offset ?? []).slice(-ids.length), expected);
-  }
-});
-
 void t.test('offsets of an echoed prompt skip the spaces that the tokenizer adds before words', async (t) => {
   const server = await build(t, () => ({ tokens: [4] }), { model: { tokenizer: pieces } });
   for (const [prompt, offsets] of [

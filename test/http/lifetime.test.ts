@@ -4,8 +4,7 @@ import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { drain } from '../../src/gateway/http/shutdown.js';
-import { READY } from '../fakes/engine.js';
-import { build, events, exchange, says, type Answer, type TestServer } from '../fakes/server.js';
+import { build, events, exchange, says, type TestServer } from '../fakes/server.js';
 import { until } from '../support/until.js';
 
 const PATH = '/v1/chat/completions';
@@ -65,32 +64,6 @@ void t.test('a client that never reads is cut after the stall time-out', async (
   const lines = await server.logged();
   t.equal(lines.length, server.engine.requests.length / 8, 'one line for each request');
   t.equal(lines.find(({ cancelled }) => cancelled === true)?.reqId, cut[0]?.reqId);
-});
-
-void t.test('while a client does not read, pieces grow, and a stop string still ends the sequence', async (t) => {
-  const words = Array.from({ length: 150 }, (_, n) => ` word${n}`).join('');
-  const server = await build(t, says(`${words} stop here`), { limits: { maxTokensDefault: 2000 } });
-  server.engine.ready = { ...READY, maxLength: 4096 };
-  const answers = { n: 8, max_tokens: 2000, logprobs: true, top_logprobs: 20, stop: ' stop' };
-  const body = JSON.stringify({ messages, stream: true, ...answers });
-  const socket = connected(
-    t,
-    server,
-    `${HEAD}Connection: close\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
-  ).pause();
-  await until('the stop string is found in all choices', () => server.engine.cancelled.length === 8);
-  const [[response] = []] = [...server.app.inFlightResponses];
-  const unsent = response?.writableLength ?? 0;
-  let text = '';
-  socket.on('data', (data: Buffer) => (text += data.toString())).resume();
-  await once(socket, 'close');
-  t.match(text, /\[DONE\]/);
-  const chunks = (text.match(/^data: \{.*$/gm) ?? []).map((line) => JSON.parse(line.slice('data: '.length)) as Answer);
-  for (let index = 0; index < 8; index++) {
-    const parts = chunks.flatMap(({ choices }) => choices.filter((choice) => choice.index === index));
-    t.equal(parts.map(({ delta }) => delta.content ?? '').join(''), words, `choice ${index}`);
-  }
-  t.ok(unsent < text.length / 2, `${unsent} of ${text.length} bytes were written before the client read`);
 });
 
 void t.test('half a request gets a 408 after the request time-out', async (t) => {

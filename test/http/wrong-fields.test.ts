@@ -32,8 +32,6 @@ const stops = Array.from({ length: 65 }, (_, index) => `never ${index}`);
 
 const both: readonly Row[] = [
   [{ temperature: 3 }, 'temperature'],
-  [{ temperature: '0.5' }, 'temperature'],
-  [{ stream: 'true' }, 'stream'],
   [{ top_p: 0 }, 'top_p'],
   [{ n: 0 }, 'n'],
   [{ n: 65 }, 'n'],
@@ -134,21 +132,18 @@ const chats: readonly Row[] = [
   [{ tools: [], tool_choice: 'required' }, 'tool_choice'],
   [{ parallel_tool_calls: false }, 'parallel_tool_calls'],
   [{ tools: [{}] }, 'tools[0].type'],
-  [{ tools: [{ type: 'custom', custom: { name: 'f' } }] }, 'tools[0].type'],
   [{ tools: [{ ...time, type: 'custom' }] }, 'tools[0].type'],
   [{ tools: [{ type: 'function' }] }, 'tools[0].function'],
   [{ tools: [tool('not a name')] }, 'tools[0].function.name'],
   [{ tools: [weather, weather] }, 'tools[1].function.name'],
   [{ tools: Array.from({ length: 129 }, (_, i) => tool(`f${i}`)) }, 'tools'],
   [{ tools: [tool('f', { type: 'string' })] }, 'tools[0].function.parameters'],
-  [{ tools: [tool('f', 5)] }, 'tools[0].function.parameters'],
   [{ tools: [time, tool('f', { enum: ['x'.repeat(40_000)] })] }, 'tools[1].function.parameters'],
   [{ tools: [tool('f', { properties: { a: { minItems: 1e5 } } })] }, 'tools[0].function.parameters'],
   [{ tools: ['a', 'b', 'c', 'd', 'e'].map((name) => tool(name, { description: 'x'.repeat(30_000) })) }, 'tools'],
   [{ tools, tool_choice: 'maybe' }, 'tool_choice'],
   [{ tools, tool_choice: tool('get_stock') }, 'tool_choice'],
   [{ tools, tool_choice: 'any', parallel_tool_calls: 'yes' }, 'tool_choice'],
-  [{ tools, parallel_tool_calls: 'yes' }, 'parallel_tool_calls'],
   [{ tools, ...form({ regex: 'a' }) }, 'structured_outputs.regex'],
   [{ tools, tool_choice: 'required', ...form({ choice: ['a'] }) }, 'structured_outputs.choice'],
   [{ tools, stop_token_ids: [5] }, 'stop_token_ids'],
@@ -188,7 +183,6 @@ const jsonText = (fields: object) => ({ text: { format: { type: 'json_schema', .
 
 const responses: readonly Row[] = [
   [{ input: undefined }, 'input'],
-  [{ input: 5 }, 'input'],
   [{ input: [] }, 'input'],
   [{ input: [{ role: 'robot', content: 'x' }] }, 'input[0].role'],
   [{ input: [{ content: 'x' }] }, 'input[0].role'],
@@ -223,7 +217,6 @@ const responses: readonly Row[] = [
   [{ previous_response_id: 'resp_1' }, 'previous_response_id', NOT_HERE],
   [{ conversation: 'conv_1' }, 'conversation', NOT_HERE],
   [{ background: true }, 'background', NOT_HERE],
-  [{ temperature: 9 }, 'temperature'],
   [{ sortie: { exit: 5 } }, 'sortie.exit', NOT_HERE],
 ];
 

@@ -72,18 +72,13 @@ function fixture() {
 void t.test('a series is 0 and not absent before its first event', async (t) => {
   const { value } = fixture();
   for (const name of [
-    'engine_step_part_seconds_count{part="head"',
     'key_limited_total{limit="in_flight"',
     'request_failure_total{reason="queue_full"',
     'request_success_total{finished_reason="abort"',
     'answers_total{source="local",budget_class="per_token",outcome="refused"',
-    'exit_tokens_total{exit_layer="15"',
     'planned_total{exit_layer="15",service_class="best_effort"',
-    'guarantees_total{outcome="kept"',
     'guarantees_total{outcome="missed"',
-    'engine_exit_seconds_total{exit_layer="30"',
     'exit_inter_token_latency_seconds_count{exit_layer="10"',
-    'actual_over_predicted_ratio_count{time="total"',
   ]) {
     t.equal(await value(name), 0, name);
   }

@@ -46,16 +46,13 @@ const lands = { sortie: { commit: 'sentence' } };
 const waits = { sortie: { budget_on_miss: 'continue' } };
 /** Its name, the upstream, the budget in ms, the end of the try, the outcome, and fields of the request. */
 const CASES: readonly [string, UpstreamScript, number | null, string, string | null, object?][] = [
-  ['whole', answers('Paris.'), null, '200 whole', 'whole'],
   ['whole in time', answers('Paris.'), LONG_MS, '200 whole', 'whole'],
   ['landed', stalls, SHORT_MS, '200 deadline', 'landed', lands],
   ['cut', stalls, SHORT_MS, '200 deadline', 'cut'],
-  ['nothing in time', begin, SHORT_MS, '200 deadline', 'empty'],
   ['no response', () => undefined, SHORT_MS, 'none deadline', 'empty'],
   ['late, and wanted', answers('Paris.', 50), 1, '200 whole', 'late', waits],
   ['rejected', fails(400), LONG_MS, '400 rejected', null],
   ['refused', fails(429), LONG_MS, '429 failed', 'refused'],
-  ['failed', fails(500), LONG_MS, '500 failed', 'empty'],
   ['redirected', fails(302), null, 'none failed', 'empty'],
   ['broken in a sentence', breaks('One is ', null), null, '200 failed', 'cut'],
 ];

@@ -93,6 +93,13 @@ void t.test('with an echoed prompt, an end token has an entry after the text', a
   t.equal(stopped.tokens.length, 1, 'none after a stop string');
 });
 
+void t.test('offsets count code points', async (t) => {
+  const course = choiceOf({ echoLength: 1 });
+  say(course, '🦊 a');
+  const [first, ...others] = course.tokens.map(({ offset }) => offset);
+  t.same([first, others.at(-1)], [1, 2], 'one for an emoji');
+});
+
 void t.test('each token has an entry at the end, also a token without text or with half a character', async (t) => {
   const [half = NaN] = tokenizer.encode('🜁', false);
   const course = choiceOf({ echoLength: 5, showsEndToken: true, stops: [' two!'] });
