@@ -5,11 +5,9 @@
  *
  * Must not know: admission, how a plan runs.
  */
-import type { DepthShape } from './cost/model.js';
 import { cutAt, isCutAtDeadline, earlyEnd } from '../../protocol/outcome.js';
 import { type ChunkWork, workTo, decodeWork, workOf } from './chunks.js';
 import type { Drafts } from './drafts/drafts.js';
-import type { SlotTable } from './kv/slot-table.js';
 import type { Planner } from './planner.js';
 import type { Sequence } from './sequence.js';
 import type { SlotManager } from './slot-manager.js';
@@ -17,22 +15,18 @@ import type { ChunkPlan, DraftPlan, RowPlan, StepPlan, SequenceEnd } from './ste
 import type { Admitted, ArmedEvent, PlannedEvent, RejectedEvent } from '../../protocol/index.js';
 import type { Armed, Planned, Rejected } from './types.js';
 
-export interface BuilderParts {
-  readonly table: SlotTable;
-  readonly slots: SlotManager;
-  readonly planner: Planner;
-  readonly drafts: Drafts;
-  readonly shape: DepthShape;
-}
-
 export class PlanBuilder {
-  constructor(private readonly parts: BuilderParts) {}
+  constructor(
+    private readonly slots: SlotManager,
+    private readonly planner: Planner,
+    private readonly drafts: Drafts,
+  ) {}
 
   /** The sequences that decode behind these chunks. */
   decoding(chunks: readonly ChunkWork[], paused: ReadonlySet<Sequence>): Sequence[] {
     const completed = new Set<Sequence>();
     for (const { sequence, end } of chunks) if (end >= sequence.tokens.length - 1) completed.add(sequence);
-    return this.parts.slots.running.filter((each) => {
+    return this.slots.running.filter((each) => {
       if (paused.has(each) || each.maxTokens === 0 || each.awaitsMask) return false;
       return completed.has(each) || each.isDecodable;
     });
@@ -40,9 +34,9 @@ export class PlanBuilder {
 
   /** @param record the decisions that come before the step's work */
   build(record: PlanRecord, chunks: readonly ChunkWork[], paused: ReadonlySet<Sequence>): StepPlan {
-    const { planner, shape, slots, table } = this.parts;
+    const { planner, slots } = this;
     const rows = this.decoding(chunks, paused);
-    const work = workOf(chunks, rows, shape);
+    const work = workOf(chunks, rows, planner.model.shape);
     const decodesAt = record.at + (chunks.length === 0 ? 0 : planner.predictMs({ ...work, decode: null }));
     const [lone] = rows;
     const draft = lone !== undefined && rows.length === 1 ? this.#draft(lone, decodesAt) : null;
@@ -55,7 +49,7 @@ export class PlanBuilder {
       ...(armed.length > 0 && { armed }),
       rejected,
       ended,
-      memory: table.takeOps(),
+      memory: slots.table.takeOps(),
       chunks: chunks.map(chunkPlan),
       rows: rows.map((each): RowPlan => {
         return { id: each.id, slot: slotIndex(each), exit: each.exit, window: planner.landing(each) };
@@ -69,23 +63,23 @@ export class PlanBuilder {
 
   /** Takes the memory that the step will write. */
   #reserve(chunks: readonly ChunkWork[], rows: readonly Sequence[]): void {
-    const { table } = this.parts;
+    const { table } = this.slots;
     for (const { sequence, end } of chunks) if (sequence.slot !== null) table.reserve(sequence.slot, end);
     for (const { slot } of rows) if (slot !== null) table.reserve(slot, slot.tokens.length);
   }
 
   /** Drafts for a sequence that decodes alone; null without a draft worth its cost. */
   #draft(sequence: Sequence, now: number): DraftPlan | null {
-    const { drafts, planner, shape, slots, table } = this.parts;
+    const { drafts, planner, slots } = this;
     const { maxTokens, generated, tokens, exit, request } = sequence;
     if (!drafts.mayDraft(sequence)) return null;
     if (isCutAtDeadline(request)) {
       // Drafting and verification together take about two steps, and three at most.
-      const decode = decodeWork([sequence], shape);
+      const decode = decodeWork([sequence], planner.model.shape);
       const prefill = workTo(sequence, tokens.length, planner.model);
       if (cutAt(sequence) < planner.endsAt(now, { decode, prefill })) return null;
     }
-    const bytesAt = (ahead: number): number => table.bytesAt(exit, tokens.length + 1 + ahead);
+    const bytesAt = (ahead: number): number => slots.table.bytesAt(exit, tokens.length + 1 + ahead);
     let most = maxTokens - generated - 1;
     while (most > 0 && bytesAt(most) - bytesAt(0) > slots.freeBytes) most >>= 1;
     return drafts.plan(sequence, most);

@@ -48,15 +48,14 @@ export class Scheduler {
   readonly #builder: PlanBuilder;
 
   constructor(
-    private readonly table: SlotTable,
+    table: SlotTable,
     readonly options: SchedulerOptions,
   ) {
     const { shape, costs, policy, priors, slowdown } = options;
     this.#planner = new Planner(shape, costs, policy, priors, slowdown);
     this.slots = new SlotManager(table, options, table.isOrdered ? rowsMs(this.#planner.model) : []);
     this.#drafts = new Drafts(options.drafts);
-    const own = { slots: this.slots, planner: this.#planner, drafts: this.#drafts };
-    this.#builder = new PlanBuilder({ table, shape, ...own });
+    this.#builder = new PlanBuilder(this.slots, this.#planner, this.#drafts);
   }
 
   /** Requests that neither run nor wait in the queue yet, and nets that the next step wakes or ends. */
@@ -82,7 +81,7 @@ export class Scheduler {
    * @throws RangeError for a layer that is not an exit
    */
   add(request: SequenceRequest, constraint: ConstraintState | null = null): Sequence {
-    const sequence = new Sequence(request, this.table.units.exits, constraint);
+    const sequence = new Sequence(request, this.slots.table.units.exits, constraint);
     this.#arrivals.add(sequence);
     return sequence;
   }
@@ -197,7 +196,7 @@ export class Scheduler {
   }
 
   #enqueue(sequence: Sequence, admission: Planned, now: number): void {
-    sequence.exit = exitOfLayer(this.table.units.exits, admission.exit);
+    sequence.exit = exitOfLayer(this.slots.table.units.exits, admission.exit);
     sequence.serviceClass = admission.serviceClass;
     sequence.expectedTokens = admission.expectedTokens;
     sequence.promisedTokens = admission.serviceClass === 'guaranteed' ? admission.guaranteedTokens : null;
@@ -245,7 +244,7 @@ export class Scheduler {
   /** Moves the frontiers behind the work of a step. */
   #moveFrontiers({ chunks, rows }: StepPlan, { draft }: StepResult): void {
     const drafted = draft?.drafted ?? 0;
-    const { slots, units } = this.table;
+    const { slots, units } = this.slots.table;
     const ends = rows.map(({ slot, exit }) => ({ slot, exit, end: at(slots, slot).tokens.length + drafted }));
     for (const { slot: index, exit, end } of [...chunks, ...ends]) {
       const slot = at(slots, index);

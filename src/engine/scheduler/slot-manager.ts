@@ -23,7 +23,6 @@ export class SlotManager {
   /** Sequences with a slot, in order of admission. */
   readonly running: Sequence[] = [];
   readonly waiting: Sequence[] = [];
-  readonly #table: SlotTable;
   readonly #placement: Placement;
   readonly #fair = new FairOrder();
   /** Start of the present step. */
@@ -31,11 +30,10 @@ export class SlotManager {
 
   /** @param rowMs milliseconds of a row by trunk stage; empty where rows may lie anywhere */
   constructor(
-    table: SlotTable,
+    readonly table: SlotTable,
     readonly limits: SlotManagerLimits,
     rowMs: readonly number[] = [],
   ) {
-    this.#table = table;
     this.#placement = new Placement(table, rowMs);
   }
 
@@ -60,7 +58,7 @@ export class SlotManager {
 
   /** Bytes that live sequences need up to their next position, with their whole prompts. */
   get demand(): number {
-    return this.#table.demand(this.running);
+    return this.table.demand(this.running);
   }
 
   /** Bytes of the budget that no live sequence needs. */
@@ -90,7 +88,7 @@ export class SlotManager {
     for (;;) {
       const [sequence] = this.waiting;
       if (!sequence) break;
-      const need = this.#table.bytesAt(sequence.exit, sequence.tokens.length + 1);
+      const need = this.table.bytesAt(sequence.exit, sequence.tokens.length + 1);
       const isAlone = this.running.length === 0;
       if (this.running.length >= this.limits.maxRunning || (need > this.freeBytes && !isAlone)) {
         if (!this.#preemptForShare(protectedRows)) break;
@@ -102,7 +100,7 @@ export class SlotManager {
       // it, and `share` copy it again, at every step.
       const fits = match !== null && (isAlone || need + this.#excess(sequence, match) <= this.freeBytes);
       const prefix = fits ? match : null;
-      if (prefix !== null) this.#table.touch(prefix.slot);
+      if (prefix !== null) this.table.touch(prefix.slot);
       const slot = this.#placement.place(sequence, prefix, this.running);
       sequence.prefix = null;
       if (sequence.preemptions === 0) sequence.cachedTokens = slot.length;
@@ -116,9 +114,9 @@ export class SlotManager {
   /** Gives a sequence that sleeps a slot for one chunk of its prompt. No sequence runs. */
   lend(sequence: Sequence): void {
     const match = this.#match(sequence);
-    if (match !== null) this.#table.touch(match.slot);
+    if (match !== null) this.table.touch(match.slot);
     this.#placement.place(sequence, match, []);
-    this.#evictTo(this.limits.kvBytes - this.#table.demand([sequence]));
+    this.#evictTo(this.limits.kvBytes - this.table.demand([sequence]));
   }
 
   /** Takes the slot back. Its positions stay, as a prefix that the sequence finds when it wakes. */
@@ -155,11 +153,11 @@ export class SlotManager {
     if (!slot || !match) return 0;
     if (this.#excess(sequence, match) > this.freeBytes && this.running.length > 1) return 0;
     const before = slot.length;
-    const bytes = this.#table.bytes(slot);
-    this.#table.touch(match.slot);
-    this.#table.copyPrefix(match.slot, slot, match.length);
+    const bytes = this.table.bytes(slot);
+    this.table.touch(match.slot);
+    this.table.copyPrefix(match.slot, slot, match.length);
     if (sequence.preemptions === 0) sequence.cachedTokens += slot.length - before;
-    const copied = this.#table.bytes(slot) - bytes;
+    const copied = this.table.bytes(slot) - bytes;
     this.#evict();
     return copied;
   }
@@ -174,11 +172,11 @@ export class SlotManager {
       const candidates = unpromised.length > 0 ? unpromised : this.running;
       const newest = candidates.reduce((a, b) => (b.arrivedAt >= a.arrivedAt ? b : a));
       const slot = this.#preempt(newest);
-      if (slot !== null) this.#table.drop(slot);
+      if (slot !== null) this.table.drop(slot);
       this.waiting.unshift(newest);
     }
     this.#evict();
-    this.#table.giveBack(this.limits.kvBytes);
+    this.table.giveBack(this.limits.kvBytes);
   }
 
   /** Moves a sequence into a gap of the batch, where that pays off. */
@@ -201,8 +199,8 @@ export class SlotManager {
   /** Keeps the contents of a slot as a reusable prefix. */
   #store(slot: Slot): void {
     slot.live = false;
-    this.#table.touch(slot);
-    if (!this.limits.prefixReuse || slot.length === 0) this.#table.drop(slot);
+    this.table.touch(slot);
+    if (!this.limits.prefixReuse || slot.length === 0) this.table.drop(slot);
   }
 
   /**
@@ -248,15 +246,15 @@ export class SlotManager {
   }
 
   #evictTo(room: number): void {
-    while (this.#table.used('cached') > room && this.#table.evict());
+    while (this.table.used('cached') > room && this.table.evict());
   }
 
   #match(sequence: Sequence): PrefixMatch | null {
     if (!this.#reuses(sequence)) return null;
     const { tokens, needed, slot, request } = sequence;
     // A slot of another space stays invisible: its match would show a client the text of another one.
-    const slots = this.#table.slots.filter(({ space }) => space === request.prefixSpace);
-    return findPrefix(tokens, slots, needed, slot, this.#table.granularity);
+    const slots = this.table.slots.filter(({ space }) => space === request.prefixSpace);
+    return findPrefix(tokens, slots, needed, slot, this.table.granularity);
   }
 
   #lookForLeader(sequence: Sequence, beside: readonly Sequence[] = []): void {
@@ -271,6 +269,6 @@ export class SlotManager {
 
   /** Bytes of a prefix beyond what a sequence's exit needs of it. */
   #excess({ exit }: Sequence, { slot, length }: PrefixMatch): number {
-    return Math.max(0, this.#table.bytes(slot, length) - this.#table.bytesAt(exit, length));
+    return Math.max(0, this.table.bytes(slot, length) - this.table.bytesAt(exit, length));
   }
 }
