@@ -61,7 +61,6 @@ port:
 void t.test('an error names the file, the entry, the rule and the value, and never a key', async (t) => {
   await rejects(t, [
     ['prot: 1', 'prot is not an option of a configuration file; did you mean port?'],
-    ['max_queue: 1', 'max_queue is not an option of a configuration file; did you mean max-queue?'],
     ['config: other.yaml', /config is not an option of a configuration file/],
     ['completely-different: 1', /see serve --help$/],
     ['port: 70000', 'port must be an integer from 0 to 65535, got "70000"'],
@@ -129,7 +128,6 @@ void t.test('an error of upstreams and models names the entry, the rule and the 
       /^upstreams.big.url must be a URL such as \S+, with no name and no password, got "ftp:\/\/a"$/,
     ],
     ['upstreams: {big: {url: "http://n:p@a"}}', /with no name and no password/],
-    ['upstreams: {big: {url: [a]}}', /got a list or fields$/],
     [`${BIG}, modle: x}`, 'upstreams.big.modle is not a field; did you mean model?'],
     [`${BIG}, key_env: A, key_file: B}`, 'upstreams.big must have key_env or key_file, got both'],
     [`${BIG}, deadline_header: "a b"}`, 'upstreams.big.deadline_header must be the name of a header, got "a b"'],
@@ -137,7 +135,6 @@ void t.test('an error of upstreams and models names the entry, the rule and the 
       `${BIG}, extra_headers: {Host: x}}`,
       'upstreams.big.extra_headers.Host must not be a header that the gateway sets itself',
     ],
-    [`${BIG}, extra_headers: {X-Latency-Budget-Ms: 1}}`, /must not be a header that the gateway sets itself$/],
     [
       `${BIG}, extra_headers: {X-A: "sk-secret\\n"}}`,
       'upstreams.big.extra_headers.X-A must be a text of printable ASCII characters',
@@ -152,6 +149,5 @@ void t.test('an error of upstreams and models names the entry, the rule and the 
       `${BIG}}\n  b2: {url: "http://b"}\nmodels: {b2: {upstream: big}}`,
       'models.b2 must not have the name of an upstream that has no model of its own',
     ],
-    ['upstream-s: {}', 'upstream-s is not an option of a configuration file; did you mean upstreams?'],
   ]);
 });

@@ -1,11 +1,7 @@
-/** Answers of the local model, an upstream and its net: report, headers, log, series and alerts say the same of each. */
-import { spawnSync } from 'node:child_process';
-import { join } from 'node:path';
-import t, { type Test } from 'tap';
-import { packageRoot } from '../../src/cli/options/config.js';
+/** Answers of the local model, an upstream and its net: report, headers, log and series say the same of each. */
+import t from 'tap';
 import type { SOURCES } from '../../src/gateway/telemetry/answer-record.js';
 import type { Outcome } from '../../src/protocol/outcome.js';
-import { missing } from '../deploy/helper.js';
 import type { Script } from '../fakes/engine.js';
 import { build, ownModel, says } from '../fakes/server.js';
 import { answers, fails, scriptedUpstream, starts, upstream, type UpstreamScript } from '../fakes/upstream.js';
@@ -79,40 +75,6 @@ function reported(text: string): { source?: string | undefined; outcome?: string
   return facts.findLast(({ outcome }) => outcome !== undefined) ?? {};
 }
 
-/** Checks that the rules of deploy/ make the same shares of the series, and raise their alerts. */
-function checkRules(t: Test, series: readonly string[], shares: Readonly<Record<string, number>>): void {
-  const samples = Object.entries(shares).map(([labels, share]) => ({ labels: `{${labels}}`, value: share }));
-  const raised = samples.filter(({ value }) => value > 0.05);
-  const rules = (name: string): string => join(packageRoot, 'deploy', 'prometheus', name);
-  const shareOf = 'round(sum by (model_name, source, outcome) (label_replace';
-  const cut = `${shareOf}(model_name_source:sortie_cut:ratio_rate5m, "outcome", "cut", "", "")), 0.0001)`;
-  const test = {
-    rule_files: [rules('rules.yml'), rules('alerts.yml')],
-    evaluation_interval: '15s',
-    tests: [
-      {
-        interval: '15s',
-        input_series: series.map((each) => ({ series: each.split(' ')[0], values: `0+${each.split(' ')[1]}x80` })),
-        promql_expr_test: [
-          {
-            expr: `${cut} or ${cut.replaceAll('cut', 'empty')}`,
-            eval_time: '15m',
-            exp_samples: samples,
-          },
-          {
-            expr: 'count(ALERTS{alertstate="firing", alertname=~"SortieCut|SortieEmpty"})',
-            eval_time: '20m',
-            exp_samples: [{ labels: '{}', value: raised.length }],
-          },
-        ],
-      },
-    ],
-  };
-  const file = join(t.testdir({ 'tests.yml': JSON.stringify(test) }), 'tests.yml');
-  const { status, stdout, stderr } = spawnSync('promtool', ['test', 'rules', file], { encoding: 'utf8' });
-  t.equal(status, 0, `${stdout}${stderr}`.slice(0, 3000));
-}
-
 void t.test('44 answers of the local model, an upstream and its net: all tools say the same of each', async (t) => {
   movedClock(t);
   const there = await scriptedUpstream(t, () => undefined);
@@ -157,18 +119,4 @@ void t.test('44 answers of the local model, an upstream and its net: all tools s
     Number(row.split(' ').at(-1)),
   ]);
   t.same(Object.fromEntries(counted), Object.fromEntries(counts), 'series');
-  if (missing('promtool') !== false) return;
-  const all = new Map<string, number>();
-  const prefix = (label: string): string => label.replace(/,outcome=.*/, '');
-  for (const [label, count] of counts) all.set(prefix(label), (all.get(prefix(label)) ?? 0) + count);
-  const failing = [...counts].filter(([label]) => /"(cut|empty)"$/.test(label));
-  const shares = failing.map(([label, count]): [string, number] => [
-    label,
-    Math.round((1e4 * count) / (all.get(prefix(label)) ?? NaN)) / 1e4,
-  ]);
-  checkRules(
-    t,
-    rows.map((row) => row.replace(/^(.*\}) (\d+)$/, '$1 $2')),
-    Object.fromEntries(shares),
-  );
 });
