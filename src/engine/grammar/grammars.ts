@@ -21,6 +21,9 @@ const MOST_FAILURES = 3;
 /** Most concurrent grammars of a tenant alone, and under twice as many of all: each parser holds some 15 MB. */
 const MAX_OPEN_GRAMMARS = 8;
 
+/** Grammars of a tenant that the thread compiles. It takes them in order, and up to a second for each new parser. */
+const MAX_OPENING = 2;
+
 export interface GrammarOptions extends Supervision {
   /** Path of the model's tokenizer.json. */
   readonly tokenizer: string;
@@ -33,6 +36,8 @@ interface Entry {
   readonly tenant: string;
   /** When it got a parser; null: it waits for one. */
   since: number | null;
+  /** It has a parser, and no mask so far. */
+  isOpening: boolean;
   /** Null without a parser. */
   session: GrammarSession | null;
   /** The wait for a parser, or for the first mask; null: neither. */
@@ -80,10 +85,10 @@ export class Grammars {
     // Any text needs no parser.
     if (grammar.kind === 'free' && grammar.thoughts !== undefined)
       return new AfterThoughts(FREE_TEXT, grammar.thoughts);
-    const entry: Entry = { tenant, since: null, session: null, wait: null };
+    const entry: Entry = { tenant, since: null, isOpening: false, session: null, wait: null };
     this.#entries.set(id, entry);
     try {
-      if (this.#shares.available(tenant) > 0) this.#hold(entry);
+      if (this.#hasTurn(tenant)) this.#hold(entry);
       else await waited(entry);
       const session = this.#session(id, grammar, stopTokens);
       entry.session = session;
@@ -97,6 +102,9 @@ export class Grammars {
       if (entry.session === null) this.#entries.delete(id);
       else entry.session.close();
       throw error;
+    } finally {
+      entry.isOpening = false;
+      this.#takeNext();
     }
   }
 
@@ -132,20 +140,31 @@ export class Grammars {
     });
   }
 
+  /** Whether a tenant's next request gets a parser: the thread opens few of one tenant in front of all others. */
+  #hasTurn(tenant: string): boolean {
+    const opening = [...this.#entries.values()].filter((each) => each.isOpening && each.tenant === tenant);
+    return opening.length < MAX_OPENING && this.#shares.available(tenant) > 0;
+  }
+
   #hold(entry: Entry): void {
     this.#shares.acquire(entry.tenant, 1);
     entry.since = monotonicMs();
+    entry.isOpening = true;
   }
 
-  /** Gives the parser of a request to the tenant with the fewest; ties by arrival. */
   #free(id: string): void {
     const entry = this.#entries.get(id);
     if (entry === undefined) return;
     this.#entries.delete(id);
     this.#shares.release(entry.tenant, 1);
+    this.#takeNext();
+  }
+
+  /** Gives parsers to the tenants with the fewest; ties by arrival. */
+  #takeNext(): void {
     for (;;) {
       const [first, ...others] = [...this.#entries.values()].filter(
-        ({ since, wait, tenant }) => since === null && wait !== null && this.#shares.available(tenant) > 0,
+        ({ since, wait, tenant }) => since === null && wait !== null && this.#hasTurn(tenant),
       );
       if (first === undefined) return;
       const held = ({ tenant }: Entry): number => this.#shares.held(tenant);

@@ -130,6 +130,18 @@ void t.test('an answer beside a grammar that breaks the thread continues unchang
   t.equal(threads(), 3);
 });
 
+void t.test('grammars of one tenant wait behind that of another, but for two', async (t) => {
+  const { grammars } = watched(t);
+  const opened: string[] = [];
+  const open = async (id: string, tenant: string): Promise<void> => {
+    const constraint = await grammars.open(id, JSON_GRAMMAR, ends, tenant);
+    opened.push(id);
+    constraint.close();
+  };
+  await Promise.all([...['a1', 'a2', 'a3', 'a4', 'a5'].map((id) => open(id, 'a')), open('b', 'b')]);
+  t.same(opened, ['a1', 'a2', 'b', 'a3', 'a4', 'a5']);
+});
+
 void t.test('a grammar that broke a thread breaks no second one', async (t) => {
   const { grammars, threads, hurry } = watched(t);
   await t.rejects(grammars.open('a', BREAKS, ends), { name: 'GrammarError' });
