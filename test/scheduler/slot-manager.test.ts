@@ -136,6 +136,7 @@ void t.test('a shallow prompt copies no deep prefix that does not fit beside oth
     prefill(deep);
     t.equal(slotManager.share(shallow) > 0, isShared, `${spare} bytes`);
     t.equal(shallow.slot?.length, isShared ? 39 : 0);
+    t.equal(slotManager.demand, 2 * 41 + (isShared ? 2 * 39 : 51), 'a slot needs what it holds');
   }
 });
 
