@@ -145,6 +145,12 @@ void t.test('a net that starts within two chunks leaves no time for a prompt', a
   t.same(scheduler.schedule(scheduler.nets.wakesAt - 1).chunks, []);
 });
 
+void t.test('a net that wakes late keeps the promise of its sleep', async (t) => {
+  const scheduler = fresh();
+  armed(scheduler, burst(1), 0);
+  t.match(scheduler.schedule(scheduler.nets.wakesAt + 100).admitted, [{ serviceClass: 'guaranteed' }]);
+});
+
 void t.test('a net wakes when it is called, and an id of no net is ignored', async (t) => {
   const scheduler = fresh();
   t.same(armed(scheduler, burst(2), 0), [null, null]);

@@ -113,6 +113,8 @@ void t.test('a promise counts the slots: an older answer keeps its own until it 
   const alone = aloneMs(landing('a', 1), 0, SENTENCE);
   t.ok(least(1) >= 400 - OVERHEAD + alone, `${least(1)} ms, ${alone} alone`);
   t.ok(least(16) < 0.5 * least(1), `${least(16)} ms with 16 slots`);
+  const beside = { slots: 2, live: [older, answering('free', null)] };
+  t.ok(leastOf(landing('last', 1), beside) >= 400 - OVERHEAD + alone, 'a row without a promise keeps a slot');
 });
 
 void t.test('a promise counts the positions of the KV cache: prompts and what their answers may get to', async (t) => {
