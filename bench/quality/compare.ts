@@ -67,8 +67,7 @@ export interface ExitResult extends Means {
   readonly layer: number;
 }
 
-const layersOf = ({ units: { exits, deepest } }: Executor): number[] =>
-  exits.slice(0, deepest + 1).map(({ layer }) => layer);
+const layersOf = ({ units }: Executor): number[] => units.exits.map(({ layer }) => layer);
 
 /**
  * Measures the documents one after another.

@@ -158,7 +158,7 @@ export function mixedBatches(executor: Executor): {
   readonly slots: readonly [Slot, Slot, Slot, Slot];
   readonly logits: Float32Array[];
 } {
-  const deepest = executor.units.deepest;
+  const deepest = executor.units.exits.length - 1;
   const open = (length: number, seed: number): Slot => openSlot(executor, tokens(length, seed));
   const slots = [open(70, 0), open(3, 1), open(130, 2), open(40, 3)] as const;
   const [a, b, c, d] = slots;

@@ -100,7 +100,7 @@ if (needsGpu()) {
 
   /** Steps of 1, 3 and 5 rows at every exit. @returns logits */
   const course = (executor: Executor): Float32Array[] => {
-    const deepest = executor.units.deepest;
+    const deepest = executor.units.exits.length - 1;
     const slots = [70, 3, 130, 40, 64].map((length, i) => openSlot(executor, tokens(length, i)));
     for (const slot of slots) advanceTo(executor, slot, deepest, slot.tokens.length - 1);
     const found: Float32Array[] = [];

@@ -7,7 +7,7 @@ import { StepClock } from '../../../src/engine/execution/step-clock.js';
 import type { Slot } from '../../../src/engine/scheduler/kv/units.js';
 
 const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'float') });
-const deepest = executor.units.deepest;
+const deepest = executor.units.exits.length - 1;
 const tokens = (length: number, seed: number): number[] =>
   Array.from({ length }, (_, i) => 3 + ((i * 37 + seed * 101) % 190));
 
@@ -25,7 +25,7 @@ for (const [name, modelDir] of Object.entries({
     const { table, units } = executor;
     const prompt = tokens(60, 1).map((id) => id % executor.model.manifest.architecture.vocab);
     const last = prompt.length - 1;
-    const deepest = units.deepest;
+    const deepest = units.exits.length - 1;
     const behind = (slot: Slot, exit: number): Float32Array => {
       advanceTo(executor, slot, exit, last);
       const logits = logitsAt(executor, slot, exit);

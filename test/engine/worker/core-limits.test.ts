@@ -178,7 +178,7 @@ void t.test('the scores of a prompt equal those of decoding, in chunks of any si
 
   const slot = openSlot(executor, scored.slice(0, 1));
   scored.slice(1).forEach((token, i) => {
-    const logits = logitsAt(executor, slot, units.deepest);
+    const logits = logitsAt(executor, slot, units.exits.length - 1);
     const lse = Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0));
     const { logprob = NaN, top = [] } = whole[i + 1] ?? {};
     t.ok(Math.abs(logprob - ((logits[token] ?? NaN) - lse)) < 0.01, `${logprob} of token ${i + 1}`);

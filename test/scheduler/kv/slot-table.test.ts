@@ -94,7 +94,7 @@ void t.test('positions that a batch writes behind a stored prefix are given back
   t.ok(stored.index < decoding.index);
   write(decoding, long, 2);
   decoding.tokens.push(4);
-  decodeRows(executor, [{ slot: decoding, exit: executor.exit(units.deepest) }]);
+  decodeRows(executor, [{ slot: decoding, exit: executor.exit(units.exits.length - 1) }]);
   table.drop(stored);
   table.giveBack(0);
   t.equal(committed(stored.index), 0);
@@ -115,7 +115,7 @@ void t.test('a slot gives back the positions behind its contents', (t) => {
 
 void t.test('a prefix is copied behind the present positions, in each unit as far as its source has come', (t) => {
   const tokens = Array.from({ length: 90 }, (_, i) => 300 + ((i * 37) % 400));
-  const last = units.deepest;
+  const last = units.exits.length - 1;
   const [from, to, alone] = [openSlot(executor, tokens), openSlot(executor, tokens), openSlot(executor, tokens)];
   // Source and own progress, as [exit, positions].
   for (const [source, own] of [

@@ -34,8 +34,6 @@ export interface Units<S extends Unit = Unit> {
   readonly trunkStages: number;
   /** Shallowest first. */
   readonly exits: readonly ExitUnits[];
-  /** Full depth. */
-  readonly deepest: ExitIndex;
   /** Whether an exit block reads boundary b: its hidden states stay stored for all positions. */
   readonly feedsBlock: readonly boolean[];
 }
@@ -60,7 +58,7 @@ export function unitsOf<S extends Unit>(model: {
     const { layer, stage, norm, dry = null } = entry;
     return { layer, stage, block: unit, norm, dry, needed };
   });
-  return { stages: [...model.stages, ...blocks], trunkStages, exits, deepest: model.exits.length - 1, feedsBlock };
+  return { stages: [...model.stages, ...blocks], trunkStages, exits, feedsBlock };
 }
 
 /** Index of an exit layer. @throws RangeError for a layer that is not an exit */
