@@ -2,6 +2,7 @@
 import t from 'tap';
 import { at } from '../../src/engine/scheduler/cost/model.js';
 import type { Budget, OnMiss } from '../../src/protocol/index.js';
+import { chunkOf, fitting } from '../../src/engine/scheduler/chunks.js';
 import { defaultPolicy, type Policy, chunkSizes } from '../../src/engine/scheduler/policy.js';
 import type { Sequence } from '../../src/engine/scheduler/sequence.js';
 import {
@@ -17,7 +18,7 @@ import {
   total,
   unstated,
 } from './fixtures.js';
-import { layers } from './sample.js';
+import { layers, sample } from './sample.js';
 import { SERVE_OPTIONS } from '../../src/cli/options/config.js';
 
 /** [id, positions] of each prompt that goes on in a step. */
@@ -153,4 +154,21 @@ void t.test('a prompt without a deadline gets its share of the prefill, whatever
 void t.test('the command line and the scheduler assume the same', async (t) => {
   t.same(defaultPolicy.chunks, chunkSizes(SERVE_OPTIONS.prefillChunk.default));
   t.same([chunkSizes(100), chunkSizes(8)], [[16, 32, 64, 100], [8]]);
+});
+
+/** A sequence of 40 tokens, of which the units lack so many. */
+const lacking = (...left: readonly number[]): Sequence =>
+  prompting('a', null, { promptLength: 40, frontier: layers.map((_, unit) => 39 - (left[unit] ?? left.at(-1) ?? 0)) });
+
+void t.test('a chunk ends at the positions that the exit needs, and leaves no single position', async (t) => {
+  const endOf = (most: number, ...left: number[]): number => chunkOf(lacking(...left), most, sample).end;
+  t.same([endOf(8, 0, 29), endOf(128, 0, 29), endOf(28, 0, 29), endOf(8, 39)], [18, 39, 37, 8]);
+});
+
+void t.test('a step takes the first chunks that fit into one run, and one at least', async (t) => {
+  const chunks = [10, 8, 20, 1].map((left) => chunkOf(lacking(left), 99, sample));
+  const taken = (mostPrefill: number): number[] => fitting(chunks, mostPrefill).map(({ positions }) => positions);
+  t.same(taken(Infinity), [10, 8, 20, 1]);
+  t.same([taken(18), taken(4)], [[10, 8], [10]]);
+  t.same(taken(37), [10, 8], 'a chunk that fits does not overtake one that does not');
 });

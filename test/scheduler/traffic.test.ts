@@ -103,27 +103,10 @@ void t.test('on a noisy machine answers are rarely cut late, and by at most one 
   t.ok(cut > 50 && late <= 0.15 * cut, `${late} of ${cut} late`);
 });
 
-const totalOf = ({ budget }: SimulatedRequest, i: number): number => budget?.totalMs ?? 500 * (1 + (i % 5));
-const long = { isExactLength: false, maxTokens: 256, lengths: layers.map(() => 200) } as const;
-const onMissOf = (i: number): OnMiss => (['land', 'reject', 'continue', 'truncate'] as const)[i % 4] ?? 'land';
-
-/** Name, share that is kept at least, change. Best effort takes time that no promise counts. */
-const mixes: readonly (readonly [string, number, (request: SimulatedRequest, i: number) => SimulatedRequest])[] = [
-  ['long answers that land', 0.98, (each, i) => ({ ...each, ...long, budget: total(totalOf(each, i), 'land') })],
-  [
-    'long answers, with every rule for late ones',
-    0.93,
-    (each, i) => ({ ...each, ...long, budget: total(totalOf(each, i), onMissOf(i)) }),
-  ],
-  ['any budgets and lengths', 0.95, (each) => each],
-];
-for (const [name, least, change] of mixes) {
-  void t.test(`of guarantees to ${name}, ${least} and more are kept`, async (t) => {
-    const taken = fc
-      .sample(arrivals, { numRuns: 80, seed: runs.seed })
-      .flatMap((requests) => serve(requests.map(change)).outcomes.filter(isGuaranteed));
-    const kept = taken.filter(isMet).length;
-    t.ok(kept >= least * taken.length, `${kept} of ${taken.length}`);
-    t.ok(taken.length > 200, `there was something to keep: ${taken.length}`);
-  });
-}
+void t.test('of guarantees to any budgets and lengths, 95 of 100 and more are kept', async (t) => {
+  const all = fc.sample(arrivals, { numRuns: 80, seed: runs.seed });
+  const taken = all.flatMap((requests) => serve(requests).outcomes.filter(isGuaranteed));
+  const kept = taken.filter(isMet).length;
+  t.ok(kept >= 0.95 * taken.length, `${kept} of ${taken.length}`);
+  t.ok(taken.length > 200, `there was something to keep: ${taken.length}`);
+});
