@@ -4,7 +4,7 @@ import t from 'tap';
 import { predictMs } from '../../src/engine/scheduler/cost/model.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import { seeded } from '../../bench/loadgen/random.js';
-import { isGuaranteed, isMet } from '../simulator/outcomes.js';
+import { isGuaranteed, isMet } from '../simulator/simulated-engine.js';
 import type { SimulatedRequest } from '../simulator/simulated-request.js';
 import { cases } from '../support/cases.js';
 import { arrivals, holds, runs, waiting } from './arbitrary.js';

@@ -1,7 +1,7 @@
 /** A machine that stalls, gets slow or comes back, and a clock that steps. */
 import t from 'tap';
 import { type Work, predictMs } from '../../src/engine/scheduler/cost/model.js';
-import { isGuaranteed, isMet } from '../simulator/outcomes.js';
+import { isGuaranteed, isMet } from '../simulator/simulated-engine.js';
 import { NOW, admission, admitted, asking, plannerOf, serve, simulated, stateOf, total, arrive } from './fixtures.js';
 import { sample } from './sample.js';
 

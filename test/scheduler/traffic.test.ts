@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import type { OnMiss } from '../../src/protocol/index.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
-import { isGuaranteed, isMet } from '../simulator/outcomes.js';
+import { isGuaranteed, isMet } from '../simulator/simulated-engine.js';
 import type { SimulatedRequest } from '../simulator/simulated-request.js';
 import { predictMs } from '../../src/engine/scheduler/cost/model.js';
 import { seeded } from '../../bench/loadgen/random.js';

@@ -3,7 +3,7 @@
  * scheduler's costs, so that plans can be tried on a machine that is slower, noisier or drifting.
  */
 import type { Work } from '../../src/engine/scheduler/cost/model.js';
-import { cutAt } from '../../src/protocol/outcome.js';
+import { cutAt, type Ending, isKept, outcomeOf, timesOf } from '../../src/protocol/outcome.js';
 import type { Admitted, ExitLayer } from '../../src/protocol/index.js';
 import type { Scheduler } from '../../src/engine/scheduler/scheduler.js';
 import type { Sequence } from '../../src/engine/scheduler/sequence.js';
@@ -202,4 +202,24 @@ export function* simulate(
     yield { now: engine.now, ms, work: plan.work, plan, live };
   }
   return engine.outcomes;
+}
+
+/** How a simulated answer ended. */
+const ENDS: Readonly<Record<Outcome['reason'], Ending['end']>> = {
+  length: 'whole',
+  landed: 'landed',
+  deadline: 'cut',
+  rejected: 'refused',
+};
+
+/** Whether an answer is complete and inside its budget, by the clock of its client and the rule of reports. */
+export function isMet({ request, firstTokenAt, endedAt, tokens, reason }: Outcome): boolean {
+  const { arrivedAt, budget } = request;
+  const times = timesOf({ arrivedAt, firstTokenAt: firstTokenAt ?? endedAt, endedAt, tokens });
+  return isKept(outcomeOf({ end: ENDS[reason], isEmpty: firstTokenAt === null }, times, budget));
+}
+
+/** Whether the client may rely on the budget. */
+export function isGuaranteed({ admission }: Outcome): boolean {
+  return admission.kind === 'admit' && admission.serviceClass === 'guaranteed';
 }
