@@ -146,7 +146,7 @@ const SERVED: readonly Served[] = [
   [form({ json_object: true }), { grammar: anyObject }],
   [form({ regex: 'a\\d+' }), { grammar: { kind: 'regex', pattern: 'a\\d+' }, kind: 'schema' }],
   [form({ regex: 'a', json: null, disable_any_whitespace: true }), { grammar: { kind: 'regex', pattern: 'a' } }],
-  ...[{ minItems: 4096 }, { a: 'x'.repeat(32_760) }].map((most): Served => [form({ json: most }), {}]),
+  ...[{ maxItems: 4096 }, { a: 'x'.repeat(32_760) }].map((most): Served => [form({ json: most }), {}]),
   [form({ grammar: 'x'.repeat(32_768) }), {}],
   [form({ choice: ['a1', 'b'] }), { grammar: { kind: 'choice', choices: ['a1', 'b'] } }],
   [form({ grammar: LARK }), { grammar: { kind: 'written', grammar: LARK } }],
@@ -190,7 +190,7 @@ const SERVED: readonly Served[] = [
   [{ tools: given, tool_choice: { type: 'none' } }, free, MESSAGES],
   [{ tools: [], tool_choice: { type: 'auto' } }, free, MESSAGES],
   [{ output_config: { format: { type: 'json_schema', schema }, effort: 'low' } }, { grammar: json }, MESSAGES],
-  // A bound beyond the limit of a grammar is left out.
+  // A bound beyond the limit of a grammar is left out, unless the tool is strict.
   [{ tools: [{ name: 'f', input_schema: long }] }, calls([{ name: 'f', schema: unbounded }], true), MESSAGES],
   [{ ...own, max_tokens: 9 }, engineOwn, MESSAGES],
 ];

@@ -51,8 +51,8 @@ const both: readonly Row[] = [
   [{ response_format: { type: 'json_schema' } }, 'response_format'],
   [formatOf(5), 'response_format'],
   [{ response_format: { type: 'json_object', schema: 5 } }, 'response_format'],
-  [{ response_format: { type: 'json_object', schema: { minItems: 1e5 } } }, 'response_format', /minItems/],
-  [formatOf({ items: { minItems: 1e5 } }), 'response_format', /minItems/],
+  [{ response_format: { type: 'json_object', schema: { maxItems: 1e5 } } }, 'response_format', /maxItems/],
+  [formatOf({ items: { maxItems: 1e5 } }), 'response_format', /maxItems/],
   [form({}), 'structured_outputs', /must have one of json, json_object, regex/],
   [form({ json_object: false }), 'structured_outputs', /must have one of/],
   [form({ regex: 'a', choice: ['b'] }), 'structured_outputs.choice', /combined with structured_outputs\.regex/],
@@ -72,7 +72,7 @@ const both: readonly Row[] = [
   [form({ json: 5 }), 'structured_outputs.json', /a JSON schema, or its text/],
   [form({ json: '{"a":' }), 'structured_outputs.json', /a JSON schema, or its text, got/],
   [form({ json: `{"enum": ${'['.repeat(200)}${']'.repeat(200)}}` }), 'structured_outputs.json', /at most 100 deep/],
-  [form({ json: { minItems: 4097 } }), 'structured_outputs.json', /minItems of at most 4096, got 4097/],
+  [form({ json: { maxItems: 4097 } }), 'structured_outputs.json', /maxItems of at most 4096, got 4097/],
   [form({ json: levels(65) }), 'structured_outputs.json', /nested at most 64 deep/],
   [form({ json: { a: 'x'.repeat(32_761) } }), 'structured_outputs.json', /32768 characters/],
   [{ sortie: { exit_layer: 12 } }, 'sortie.exit_layer'],
@@ -139,7 +139,7 @@ const chats: readonly Row[] = [
   [{ tools: Array.from({ length: 129 }, (_, i) => tool(`f${i}`)) }, 'tools'],
   [{ tools: [tool('f', { type: 'string' })] }, 'tools[0].function.parameters'],
   [{ tools: [time, tool('f', { enum: ['x'.repeat(40_000)] })] }, 'tools[1].function.parameters'],
-  [{ tools: [tool('f', { properties: { a: { minItems: 1e5 } } })] }, 'tools[0].function.parameters'],
+  [{ tools: [tool('f', { properties: { a: { maxItems: 1e5 } } })] }, 'tools[0].function.parameters'],
   [{ tools: ['a', 'b', 'c', 'd', 'e'].map((name) => tool(name, { description: 'x'.repeat(30_000) })) }, 'tools'],
   [{ tools, tool_choice: 'maybe' }, 'tool_choice'],
   [{ tools, tool_choice: tool('get_stock') }, 'tool_choice'],
@@ -211,7 +211,7 @@ const responses: readonly Row[] = [
   [{ tools: [flat], tool_choice: { type: 'allowed_tools', tools: [{ ...flat, name: 'x' }] } }, 'tool_choice.tools'],
   [{ tool_choice: 'required' }, 'tool_choice'],
   [jsonText({}), 'text.format'],
-  [jsonText({ schema: { minItems: 1e5 } }), 'text.format'],
+  [jsonText({ schema: { maxItems: 1e5 } }), 'text.format'],
   [{ text: { verbosity: 'loud' } }, 'text.verbosity'],
   [{ reasoning: { effort: 'most' } }, 'reasoning.effort'],
   [{ previous_response_id: 'resp_1' }, 'previous_response_id', NOT_HERE],
@@ -224,6 +224,7 @@ const blocks = (role: string, ...content: object[]) => ({ messages: [...messages
 const place = 'messages[1].content[0]';
 const use = { type: 'tool_use', id: 'a', name: 'f', input: {} };
 const shown = { type: 'tool_result', tool_use_id: 'z' };
+const object = { type: 'object', properties: { a: { type: 'string', maxLength: 524_288 } } };
 const own = { name: 'get_weather', input_schema: { type: 'object' } };
 
 const anthropic: readonly Row[] = [
@@ -250,6 +251,7 @@ const anthropic: readonly Row[] = [
   [{ tools: [{ name: 'f' }] }, 'tools[0].input_schema'],
   [{ tools: [own, own] }, 'tools[1].name'],
   [{ tools: [{ ...own, input_schema: { type: 'string' } }] }, 'tools[0].input_schema'],
+  [{ tools: [{ ...own, input_schema: object, strict: true }] }, 'tools[0].input_schema', /at most 4096/],
   [{ tools: [own], tool_choice: { type: 'tool', name: 'x' } }, 'tool_choice'],
   [{ tool_choice: { type: 'any' } }, 'tool_choice'],
   [{ stop_sequences: [''] }, 'stop_sequences[0]'],

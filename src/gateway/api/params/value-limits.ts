@@ -57,25 +57,46 @@ export const MAX_SCHEMA_UNITS = 32_768;
 const MAX_DEPTH = 64;
 /** Largest counted repetition. Compilation unrolls repetitions: 100,000 of them took seconds and all memory. */
 const MAX_COUNT = 4096;
-const COUNTS = /^(min|max)(Items|Properties|Length)$/;
+const COUNTS = new Set(['minItems', 'maxItems', 'minProperties', 'maxProperties', 'minLength', 'maxLength']);
 
 /**
  * @param place of the schema, as the client wrote it
- * @returns the schema as text, without upper counts that no grammar can enforce
+ * @returns the schema as text
  * @throws ApiError invalid_value for a schema that is too large, with `param`
  */
 export function schemaText(schema: unknown, place: string, param: string): string {
   const reject = (rule: string): ApiError => new ApiError('invalid_value', `${place} ${rule}.`, param);
   if (isTooDeep(schema, MAX_DEPTH)) throw reject(`must be nested at most ${MAX_DEPTH} deep`);
   const text = JSON.stringify(schema, (key, value: unknown) => {
-    if (!COUNTS.test(key) || typeof value !== 'number' || value <= MAX_COUNT) return value;
-    // Agents state upper counts as hints: a script of at most 524,288 characters.
-    if (key.startsWith('max')) return undefined;
+    if (!COUNTS.has(key) || typeof value !== 'number' || value <= MAX_COUNT) return value;
     throw reject(`must have ${key} of at most ${MAX_COUNT}, got ${quoted(value)}`);
   });
   if (text.length > MAX_SCHEMA_UNITS)
     throw reject(`must have at most ${MAX_SCHEMA_UNITS} characters, got ${text.length}`);
   return text;
+}
+
+/** Keywords whose value is data, not a schema. */
+const DATA = new Set(['enum', 'const', 'default', 'examples']);
+const MOST = new Set(['maxLength', 'maxItems', 'maxProperties']);
+
+function loose(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(loose);
+  if (!isNested(value)) return value;
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([key, count]) => !(MOST.has(key) && typeof count === 'number' && count > MAX_COUNT))
+      .map(([key, child]): [string, unknown] => [key, DATA.has(key) ? child : loose(child)]),
+  );
+}
+
+/**
+ * The schema of a tool. A grammar rejects large counts, and agents state such counts as hints: a script of at most
+ * 524,288 characters.
+ * @returns the schema without upper counts that no grammar can enforce; the schema of a strict tool is unchanged
+ */
+export function toolSchema(schema: Record<string, unknown>, isStrict: boolean): Record<string, unknown> {
+  return isStrict ? schema : (loose(schema) as Record<string, unknown>);
 }
 
 /** Each field with its neutral values, besides the values that are neutral in every field (`isNeutral`). */

@@ -7,11 +7,12 @@ export const FunctionName = Type.String({
   'x-rule': '1 to 64 letters, digits, underscores and hyphens',
 });
 
-/** In a tool, of any dialect. */
+/** In a tool of another dialect, whose agents state large counts as hints. */
 export const STRICT = Type.Optional(
   Type.Boolean({
+    default: false,
     description:
-      'Has no effect: every call follows its schema. maxLength, maxItems and maxProperties above 4,096 have none either.',
+      'Every call follows its schema. Without strict, maxLength, maxItems and maxProperties above 4,096 have no effect.',
   }),
 );
 
@@ -25,7 +26,7 @@ export const Tool = Type.Object({
         description: 'JSON schema of the arguments, which are an object. Absent: no arguments.',
       }),
     ),
-    strict: STRICT,
+    strict: Type.Optional(Type.Boolean({ description: 'Has no effect: every call follows its schema.' })),
   }),
 });
 export type Tool = Static<typeof Tool>;

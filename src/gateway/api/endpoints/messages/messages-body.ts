@@ -1,7 +1,7 @@
 /** The bodies of POST /v1/messages and /v1/messages/count_tokens, in Anthropic's form, and the chats that they are. */
 import { allOptional, type Static, Type } from '../../../../util/schema.js';
 import { invalid, notSupported, stated } from '../../errors.js';
-import { type NeutralValues, rejectUnsupported } from '../../params/value-limits.js';
+import { type NeutralValues, rejectUnsupported, toolSchema } from '../../params/value-limits.js';
 import { generationFields, oneOf, oneWord, StopStringList, stringOr } from '../../schemas/shared.js';
 import { type ChatBody, STRICT, type Tool, type Translation } from '../chat-completions/chat-body.js';
 import { commonFields, TranslatedMessages } from '../chat-completions/translated-chat.js';
@@ -186,12 +186,13 @@ function addMessage(chat: TranslatedMessages, { role, content }: InputMessage, p
 }
 
 /** @throws ApiError unsupported_parameter for a tool of Anthropic's server */
-function toolOf({ type = 'custom', name, description, input_schema: schema }: MessagesTool, index: number): Tool {
+function toolOf(tool: MessagesTool, index: number): Tool {
+  const { type = 'custom', name, description, input_schema: schema, strict = false } = tool;
   if (type !== 'custom') {
     const rule = 'the server has no tools of its own, and takes those with an input_schema';
     throw notSupported(`tools[${index}].type`, type, rule);
   }
-  const parameters = stated(schema, `tools[${index}].input_schema`);
+  const parameters = toolSchema(stated(schema, `tools[${index}].input_schema`), strict);
   return { type: 'function', function: { name, ...(description !== undefined && { description }), parameters } };
 }
 

@@ -2,7 +2,7 @@
 import { quoted } from '../../../../util/quoted.js';
 import { allOptional, type Static, Type, words } from '../../../../util/schema.js';
 import { invalid, notSupported, stated } from '../../errors.js';
-import { type NeutralValues, rejectUnsupported } from '../../params/value-limits.js';
+import { type NeutralValues, rejectUnsupported, toolSchema } from '../../params/value-limits.js';
 import { generationFields, oneOf, oneWord, stringOr } from '../../schemas/shared.js';
 import {
   type ChatBody,
@@ -215,7 +215,7 @@ function addItem(messages: TranslatedMessages, item: InputItem, place: string): 
 
 /** @throws ApiError unsupported_parameter for a tool that is not a function */
 function functionOf(tool: ResponseTool, place: string): Tool {
-  const { type, description, parameters } = tool;
+  const { type, description, parameters, strict = false } = tool;
   if (type !== 'function') {
     throw notSupported(`${place}.type`, type, 'the server has no tools of its own, and takes functions');
   }
@@ -224,7 +224,7 @@ function functionOf(tool: ResponseTool, place: string): Tool {
     function: {
       name: stated(tool.name, `${place}.name`),
       ...(description !== undefined && { description }),
-      ...(parameters && { parameters }),
+      ...(parameters && { parameters: toolSchema(parameters, strict) }),
     },
   };
 }
