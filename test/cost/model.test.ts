@@ -1,14 +1,8 @@
 /** Cost of a step by its units: trunk stages, exit blocks, head and what a step costs beside its graphs. */
 import t from 'tap';
 import fc from 'fast-check';
-import {
-  costModel,
-  predictMs,
-  prefillMs,
-  type CostModel,
-  at,
-  observeStep,
-} from '../../src/engine/scheduler/cost/model.js';
+import { at } from '../../src/util/at.js';
+import { costModel, predictMs, prefillMs, type CostModel, observeStep } from '../../src/engine/scheduler/cost/model.js';
 import { depthShape, lengthPrior } from '../../src/engine/depth-shape.js';
 import { type CostPoint, type CostTable, cheapestAt, costAt, curveOf } from '../../src/engine/scheduler/cost/table.js';
 import { blockSample, layers, sample, shape, table } from '../scheduler/sample.js';

@@ -1,6 +1,7 @@
 /** Exits of requests that begin, and the pauses of a step. */
 import t from 'tap';
-import { at, costModel } from '../../src/engine/scheduler/cost/model.js';
+import { costModel } from '../../src/engine/scheduler/cost/model.js';
+import { at } from '../../src/util/at.js';
 import type { Budget } from '../../src/protocol/index.js';
 import type { Policy } from '../../src/engine/scheduler/policy.js';
 import type { Sequence } from '../../src/engine/scheduler/sequence.js';

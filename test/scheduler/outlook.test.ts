@@ -1,6 +1,6 @@
 /** The outlook: how each request fares, by formulas. */
 import t from 'tap';
-import { at } from '../../src/engine/scheduler/cost/model.js';
+import { at } from '../../src/util/at.js';
 import { type Fate, leastOrPresent, outlook, type OutlookTerms } from '../../src/engine/scheduler/outlook.js';
 import type { Sequence } from '../../src/engine/scheduler/sequence.js';
 import { inOrder, type Occupancy, type Snapshot } from '../../src/engine/scheduler/snapshot.js';

@@ -1,7 +1,8 @@
 /** The meaning of each part of a budget, the work that advances a sequence, and the utility of its answer. */
 import fc from 'fast-check';
 import t from 'tap';
-import { at, predictMs } from '../../src/engine/scheduler/cost/model.js';
+import { predictMs } from '../../src/engine/scheduler/cost/model.js';
+import { at } from '../../src/util/at.js';
 import type { Budget } from '../../src/protocol/index.js';
 import { advanceMs, advanceWork, frontierAt } from '../../src/engine/scheduler/cost/step-costs.js';
 import { type PartialValue, Utility } from '../../src/engine/scheduler/planned-request.js';

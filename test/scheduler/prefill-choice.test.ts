@@ -1,6 +1,6 @@
 /** Which prompts go on in a step, and how far. */
 import t from 'tap';
-import { at } from '../../src/engine/scheduler/cost/model.js';
+import { at } from '../../src/util/at.js';
 import type { Budget, OnMiss } from '../../src/protocol/index.js';
 import { chunkOf, fitting } from '../../src/engine/scheduler/chunks.js';
 import { defaultPolicy, type Policy, chunkSizes } from '../../src/engine/scheduler/policy.js';

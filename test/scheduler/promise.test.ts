@@ -1,7 +1,7 @@
 /** Promises: which guaranteed budgets would be late, and their margins. */
 import t from 'tap';
 import type { ExitCost } from '../../src/engine/scheduler/cost/step-costs.js';
-import { at } from '../../src/engine/scheduler/cost/model.js';
+import { at } from '../../src/util/at.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import { isBroken, latestStarts, promises, SafetyMargins } from '../../src/engine/scheduler/promise.js';
 import type { Budget } from '../../src/protocol/index.js';

@@ -3,7 +3,7 @@
  *
  * Must not know: requests, scheduling.
  */
-import { at } from '../scheduler/cost/model.js';
+import { at } from '../../util/at.js';
 import type { CostTable } from '../scheduler/cost/table.js';
 import type { Model, ModelUnit } from '../model/graphs.js';
 import type { Head } from '../model/head.js';

@@ -9,7 +9,7 @@ import type { PagedModel, PagedRun } from '../model/paged-model.js';
 import type { PagedHead, WantedRow } from '../model/paged-head.js';
 import type { States } from '../model/head.js';
 import type { HiddenStore } from '../model/hidden-store.js';
-import { at } from '../scheduler/cost/model.js';
+import { at } from '../../util/at.js';
 import { BlockPool } from '../scheduler/kv/block-pool.js';
 import type { MemoryOp } from '../scheduler/kv/slot-table.js';
 import { type Slot, type ExitUnits, type Units, unitsOf } from '../scheduler/kv/units.js';

@@ -9,7 +9,7 @@ import { DecodeRunner, PrefillRunner } from '../model/stage-runners.js';
 import type { States } from '../model/head.js';
 import { HeadRunner } from '../model/head-runner.js';
 import type { Stage, StagedModel } from '../model/staged-model.js';
-import { at } from '../scheduler/cost/model.js';
+import { at } from '../../util/at.js';
 import { FixedSlots, type PositionBytes } from '../scheduler/kv/fixed-slots.js';
 import type { MemoryOp } from '../scheduler/kv/slot-table.js';
 import { type ExitUnits, type Units, unitsOf } from '../scheduler/kv/units.js';

@@ -10,6 +10,7 @@
 import type { Gpu, InputAreas } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
 import { type Session, BindingCache, MAX_RANGES } from '../runtime/session.js';
+import { at } from '../../util/at.js';
 import { elementBytes, hostI32 } from '../runtime/tensor.js';
 import { blocksOf, allocatedPerPosition } from './memory.js';
 import { type BatchPart, Control, intsOf, writeLongs, type AreaPlan, hasKeys, planAreas } from './control.js';
@@ -183,7 +184,7 @@ export class PagedModel implements Model {
 
   /** Waits for the end of all runs, by a transfer. The head's `choose` waits by its own. */
   wait(): void {
-    this.device.download(itemAt(this.boundaries, 0).memory, new Uint8Array(8));
+    this.device.download(at(this.boundaries, 0).memory, new Uint8Array(8));
   }
 
   dispose(): void {
@@ -217,8 +218,8 @@ export class PagedModel implements Model {
     return {
       entry,
       ...(keys && { keys }),
-      source: itemAt(this.boundaries, entry.boundary),
-      target: isStage ? itemAt(this.boundaries, unit + 1) : itemAt(this.blocks, unit - this.stages.length),
+      source: at(this.boundaries, entry.boundary),
+      target: isStage ? at(this.boundaries, unit + 1) : at(this.blocks, unit - this.stages.length),
       sessions,
       firstGraph: unit * 2 * (this.maxTokens + 1),
       buffers: Array.from({ length: 2 * entry.layers }, () => this.device.alloc(this.#bufferBytes)),
@@ -240,7 +241,7 @@ export class PagedModel implements Model {
   }
 
   #unit(unit: number): PagedUnit {
-    return itemAt(this.#units, unit);
+    return at(this.#units, unit);
   }
 
   #keysAt(number: number): PagedKeys | null {
@@ -252,7 +253,7 @@ export class PagedModel implements Model {
   }
 
   #runEmbed(tokens: number): void {
-    const target = itemAt(this.boundaries, 0);
+    const target = at(this.boundaries, 0);
     this.#embedBindings.run(String(tokens), () =>
       this.#embed.bind({
         hostInputs: {},
@@ -279,11 +280,4 @@ export class PagedModel implements Model {
       }),
     );
   }
-}
-
-/** @throws RangeError if there is none */
-function itemAt<T>(items: readonly T[], index: number): T {
-  const item = items[index];
-  if (item === undefined) throw new RangeError(`a model part of number ${index} does not exist`);
-  return item;
 }

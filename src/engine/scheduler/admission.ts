@@ -2,7 +2,8 @@
  * Admission control: the exit, the service class and the prediction of new requests, or the least budget that would be
  * guaranteed.
  */
-import { type ExitIndex, at, deepestOf } from './cost/model.js';
+import { type ExitIndex, deepestOf } from './cost/model.js';
+import { at } from '../../util/at.js';
 import { StepSum } from './cost/step-costs.js';
 import { cutAt, hasBudget } from '../../protocol/outcome.js';
 import type { DepthReason } from '../../protocol/index.js';

@@ -5,7 +5,8 @@
  * exit with the most accuracy x min(rate, capacity). Admission rejects what is beyond the capacity, and admitted
  * answers keep their worth. So no rate takes an exit with fewer right answers a millisecond than a deeper one.
  */
-import { type ExitIndex, at, deepestOf } from './cost/model.js';
+import { type ExitIndex, deepestOf } from './cost/model.js';
+import { at } from '../../util/at.js';
 import { promptMs, type StepSum } from './cost/step-costs.js';
 import type { PlannedRequest } from './planned-request.js';
 import type { Policy } from './policy.js';

@@ -11,7 +11,8 @@
  *
  * A tenant learns from its own answers alone, so no tenant moves what the scheduler expects of another one.
  */
-import { type ExitIndex, at } from './cost/model.js';
+import type { ExitIndex } from './cost/model.js';
+import { at } from '../../util/at.js';
 import type { AnswerKind } from '../../protocol/index.js';
 import { Latest } from '../../util/latest.js';
 import type { Policy } from './policy.js';

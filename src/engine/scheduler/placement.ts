@@ -4,7 +4,7 @@
  *
  * Must not know: the cost model, which gives it prices.
  */
-import { at } from './cost/model.js';
+import { at } from '../../util/at.js';
 import { commonLength, type PrefixMatch } from './kv/prefix.js';
 import type { Slot } from './kv/units.js';
 import type { SlotTable } from './kv/slot-table.js';

@@ -7,7 +7,8 @@
  *
  * Knows: one sequence, the moment of planning. Must not know: other sequences.
  */
-import { type CostModel, type ExitIndex, at, type DepthShape } from './cost/model.js';
+import type { CostModel, ExitIndex, DepthShape } from './cost/model.js';
+import { at } from '../../util/at.js';
 import { advanceMs, frontierAt, promptMs } from './cost/step-costs.js';
 import { type LengthDistribution, type OutputLengths, type SentenceLength, sentenceWithin } from './output-length.js';
 import type { Policy } from './policy.js';

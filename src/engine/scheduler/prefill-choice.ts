@@ -2,7 +2,8 @@
  * The rows that pause in a step, and the prompts that prefill: in order of service, as far as the stall of decoding
  * rows and the promises of rows allow.
  */
-import { type ExitIndex, at, deepestOf, predictMs } from './cost/model.js';
+import { type ExitIndex, deepestOf, predictMs } from './cost/model.js';
+import { at } from '../../util/at.js';
 import { advanceWork, promptMs } from './cost/step-costs.js';
 import { isBroken, promises } from './promise.js';
 import type { PlannedRequest } from './planned-request.js';

@@ -13,7 +13,7 @@
  * Each tenant has its own margin. The others' raise it by one step at most: a slow machine makes all of them late.
  * A margin that rejects all requests has no outcome to fall by, so its excess decays without outcomes.
  */
-import { at } from './cost/model.js';
+import { at } from '../../util/at.js';
 import { type ExitOf, type Fate, leastOrPresent, outlook } from './outlook.js';
 import type { PlannedRequest } from './planned-request.js';
 import { inOrder, protectedRows, type Snapshot } from './snapshot.js';

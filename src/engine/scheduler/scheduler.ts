@@ -5,7 +5,8 @@
  *
  * Must not know: token texts, logits, processes, clocks.
  */
-import { at, type CostModel, type DepthShape, rowsMs, type Work } from './cost/model.js';
+import { type CostModel, type DepthShape, rowsMs, type Work } from './cost/model.js';
+import { at } from '../../util/at.js';
 import type { CostTable } from './cost/table.js';
 import { cutAt } from '../../protocol/outcome.js';
 import type { EndReason, SequenceRequest } from '../../protocol/index.js';

@@ -4,7 +4,8 @@
  *
  * Knows: sequences, the cost model. Must not know: exits that are chosen.
  */
-import { type CostModel, type ExitIndex, at } from './cost/model.js';
+import type { CostModel, ExitIndex } from './cost/model.js';
+import { at } from '../../util/at.js';
 import { type ExitCost, type StepMs, affineStepCost, stepTable } from './cost/step-costs.js';
 import type { OutputLengths, SentenceLength } from './output-length.js';
 import { type Estimates, type Moment, PlannedRequest, type Utility } from './planned-request.js';

@@ -22,7 +22,8 @@ import {
   type SampledToken,
 } from '../sampling/sample-batch.js';
 import { type Draft, draftOf, verify } from '../speculation/speculative-step.js';
-import { at, type DepthShape, predictMs, type Work } from '../scheduler/cost/model.js';
+import { type DepthShape, predictMs, type Work } from '../scheduler/cost/model.js';
+import { at } from '../../util/at.js';
 import type { Scheduler } from '../scheduler/scheduler.js';
 
 /** The events of a step's message. */

@@ -1,6 +1,6 @@
 /** Pages that sequences take, share, roll back and lose, without a device. */
 import t from 'tap';
-import { at } from '../../../src/engine/scheduler/cost/model.js';
+import { at } from '../../../src/util/at.js';
 import { BlockPool } from '../../../src/engine/scheduler/kv/block-pool.js';
 import { type Slot, unitsOf } from '../../../src/engine/scheduler/kv/units.js';
 

@@ -7,6 +7,7 @@
  *
  * Knows: units, exits, rows, context. Must not know: requests and their budgets.
  */
+import { at } from '../../../util/at.js';
 import { type CostTable, type Curve, cheapestAt, curveOf } from './table.js';
 
 declare const exitUnit: unique symbol;
@@ -66,13 +67,6 @@ export interface CostMemo {
   readonly decode: number[][][];
   /** [chunk][exit][positions / grain] */
   readonly prompts: ((number[] | undefined)[] | undefined)[];
-}
-
-/** The entry of an index that a shape or a batch gave. @throws RangeError for an index without an entry */
-export function at<T>(entries: ArrayLike<T>, index: number): T {
-  const entry = entries[index];
-  if (entry === undefined) throw new RangeError(`no entry ${index} of ${entries.length}`);
-  return entry;
 }
 
 /**

@@ -5,11 +5,11 @@
  * A frontier says how many positions each unit has processed for a sequence (index: trunk stages, then the exits'
  * blocks). A missing entry counts as none processed.
  */
+import { at } from '../../../util/at.js';
 import {
   type CostModel,
   type ExitIndex,
   type PrefillWork,
-  at,
   cascadeMs,
   predictMs,
   prefillMs,

@@ -6,7 +6,7 @@
  * same values into a shared page, since its tokens are the same.
  */
 import type { ExitIndex } from '../../../protocol/index.js';
-import { at } from '../cost/model.js';
+import { at } from '../../../util/at.js';
 import { type Live, type MemoryOp, SlotTable } from './slot-table.js';
 import type { Slot, Units } from './units.js';
 

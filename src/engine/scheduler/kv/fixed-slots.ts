@@ -3,7 +3,7 @@
  * states. The system commits pages on their first write, and they stay with their slot.
  */
 import type { ExitIndex } from '../../../protocol/index.js';
-import { at } from '../cost/model.js';
+import { at } from '../../../util/at.js';
 import { type Live, type MemoryOp, type PositionRun, SlotTable } from './slot-table.js';
 import type { Slot, Units } from './units.js';
 
