@@ -1,7 +1,6 @@
 import t from 'tap';
 import fc from 'fast-check';
 import { SequenceEvents, type SequenceEvent } from '../../src/gateway/engine-client/sequence-events.js';
-import { UnacknowledgedRequests } from '../../src/gateway/engine-client/unacknowledged-requests.js';
 import { FairQuota } from '../../src/util/fair-quota.js';
 
 const token = (index: number, id: number): SequenceEvent => ({
@@ -47,8 +46,6 @@ void t.test('wake ends a wait without events', async (t) => {
   t.same(await next, { done: false, value: [] });
 });
 
-const none = { planned: [], rejected: [], ended: [] };
-
 void t.test('a client alone gets all places, and a new client always finds some', (t) => {
   fc.assert(
     fc.property(fc.integer({ min: 32, max: 500 }), fc.array(fc.nat(3), { maxLength: 200 }), (most, takers) => {
@@ -67,27 +64,3 @@ void t.test('a client alone gets all places, and a new client always finds some'
   t.strictSame([alone.available('a'), alone.available('b')], [4, 7]);
   t.end();
 });
-
-void t.test(
-  'a sequence counts until the engine ends or rejects it; its prompt counts until the engine reads it',
-  (t) => {
-    const sent = new UnacknowledgedRequests(2);
-    sent.add({ id: 'a', tenant: 'x' }, 2 ** 20, 5);
-    t.ok(sent.hasRoom('y', 1, 1));
-    t.notOk(sent.hasRoom('x', 1, 1), 'its unread prompts are at the bound');
-    t.equal(sent.unreadMs(12), 7);
-    sent.hear({ ...none, planned: [{ id: 'a' } as never] });
-    t.ok(sent.hasRoom('x', 1, 2 ** 20));
-    t.equal(sent.unreadMs(12), 0);
-    sent.add({ id: 'b', tenant: 'x' }, 1, 6);
-    t.notOk(sent.hasRoom('x', 1, 1), 'both places are taken');
-    sent.hear({ ...none, rejected: [{ id: 'b' } as never], ended: [{ id: 'a' } as never, { id: 'unknown' } as never] });
-    t.equal(sent.count, 0);
-    t.ok(sent.hasRoom('x', 2, 2 ** 30), 'a request of any length passes alone');
-    sent.add({ id: 'c', tenant: 'x', grammar: { kind: 'free' } }, 1, 7);
-    t.equal(sent.unreadMs(100), 0, 'the engine says nothing of a request whose grammar it compiles');
-    sent.clear();
-    t.equal(sent.count, 0);
-    t.end();
-  },
-);

@@ -6,7 +6,8 @@ import { PLAIN } from '../../src/engine/model/architecture.js';
 import { EventEmitter } from 'node:events';
 import { monotonicMs } from '../../src/util/clock.js';
 import type { Engine, EngineEvents } from '../../src/gateway/engine-client/engine.js';
-import { OpenSequences, SequenceEvents } from '../../src/gateway/engine-client/sequence-events.js';
+import { OpenSequences } from '../../src/gateway/engine-client/open-sequences.js';
+import { SequenceEvents } from '../../src/gateway/engine-client/sequence-events.js';
 import { sequencesOf } from '../../src/protocol/request.js';
 import type {
   EngineRequest,
@@ -115,7 +116,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
   /** Nets that sleep. */
   readonly asleep = new Set<string>();
   readonly #live = new Map<string, Live>();
-  readonly #open = new OpenSequences(() => undefined);
+  readonly #open = new OpenSequences(Infinity, () => undefined);
   unreadMs = 0;
   /** Most sequences of a request that the engine takes. */
   room = Infinity;
@@ -149,18 +150,19 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
         answer.wake();
       };
       if (this.ready === null) lose();
-      else this.#start(request, lose, { answer, index });
+      else this.#start(request, lose, answer, index);
     }
     return answer;
   }
 
-  #start(request: SequenceRequest, lose: () => void, open: Parameters<OpenSequences['add']>[1]): void {
+  #start(request: SequenceRequest, lose: () => void, answer: SequenceEvents, index: number): void {
     const script = this.script(request);
     const timer = setTimeout(() => {
       if (request.isNet === true) this.#arm(request, script);
       else this.#begin(request, script);
     }, script.delay ?? 0);
-    this.#open.add(request.id, open);
+    // A script ends its answers itself.
+    this.#open.add({ ...request, depth: { ...request.depth, budget: null } }, answer, index, 0);
     this.#live.set(request.id, { request, lose, script, timer, sent: 0 });
   }
 
@@ -344,7 +346,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       },
       ...events,
     };
-    this.#open.dispatch(step);
+    this.#open.hear(step);
     this.#tell(() => this.emit('step', step));
   }
 

@@ -8,7 +8,6 @@ import { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { monotonicMs, turnStartedAt } from '../../util/clock.js';
-import { DeadlineTimer } from './deadline-timer.js';
 import type { Engine, EngineEvents } from './engine.js';
 import type {
   EngineRequest,
@@ -20,9 +19,9 @@ import type {
 } from '../../protocol/index.js';
 import type { EngineOptions } from '../../protocol/engine-options.js';
 import { sequencesOf } from '../../protocol/request.js';
-import { UnacknowledgedRequests } from './unacknowledged-requests.js';
+import { OpenSequences } from './open-sequences.js';
 import { watchdogTimeout } from './watchdog-timeout.js';
-import { OpenSequences, SequenceEvents, unreportedEnd } from './sequence-events.js';
+import { SequenceEvents } from './sequence-events.js';
 import { Watchdog } from '../../util/time-limit.js';
 
 /** Delay of a start after the n-th failure in a row; the last one repeats. */
@@ -53,21 +52,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   #ready: ReadyMessage | null = null;
   readonly #closing = new AbortController();
   #failures = 0;
-  readonly #sequences = new OpenSequences((id) => {
-    this.#deadlines.drop(id);
-  });
-  readonly #deadlines = new DeadlineTimer(
-    (end) => {
-      this.cancel(end.id, 'deadline');
-      this.#sequences.end(end);
-      this.#tell(() => this.emit('cut', end));
-    },
-    (id) => {
-      this.cancel(id, 'deadline');
-      this.#sequences.reject({ id, reason: 'budget_infeasible', leastFeasibleMs: null });
-    },
-  );
-  readonly #unacknowledged: UnacknowledgedRequests;
+  readonly #sequences: OpenSequences;
   /** Ids to cancel, by reason. They leave in one message: a request of 64 choices costs the engine one cancel. */
   readonly #cancels = new Map<CancelReason, string[]>();
   readonly #watchdog = new Watchdog(
@@ -94,9 +79,12 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   constructor(options: EngineOptions, leastSilenceMs?: number, startMs = START_MS) {
     super();
     const most = options.maxRunning + options.maxQueue;
-    this.#unacknowledged = new UnacknowledgedRequests(most);
+    this.#sequences = new OpenSequences(most, (id, end) => {
+      this.cancel(id, 'deadline');
+      if (end !== null) this.#tell(() => this.emit('cut', end));
+    });
     // The gateway bounds each tenant; the engine bounds all of them together.
-    this.#options = { ...options, maxQueue: UnacknowledgedRequests.capacityOf(most) - options.maxRunning };
+    this.#options = { ...options, maxQueue: 2 * most - options.maxRunning };
     this.#leastSilenceMs = leastSilenceMs;
     this.#startMs = startMs;
   }
@@ -118,11 +106,11 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   }
 
   hasRoom(tenant: string, sequences: number, tokens: number): boolean {
-    return this.#unacknowledged.hasRoom(tenant, sequences, tokens);
+    return this.#sequences.hasRoom(tenant, sequences, tokens);
   }
 
   get unreadMs(): number {
-    return this.#unacknowledged.unreadMs(monotonicMs());
+    return this.#sequences.unreadMs(monotonicMs());
   }
 
   generate(request: EngineRequest): SequenceEvents {
@@ -134,13 +122,10 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
       for (const index of ids.keys()) answer.add({ index, type: 'lost', message: 'the engine is not ready' }, true);
       return answer;
     }
-    const now = monotonicMs();
     const { sequences } = request;
     for (const [index, sequence] of sequencesOf(request).entries()) {
       const isFurther = sequences[index]?.prompt === sequences[index - 1]?.prompt;
-      this.#sequences.add(sequence.id, { answer, index });
-      this.#deadlines.add(sequence);
-      this.#unacknowledged.add(sequence, isFurther ? 0 : sequence.prompt.length, now);
+      this.#sequences.add(sequence, answer, index, isFurther ? 0 : sequence.prompt.length);
     }
     this.#send({ type: 'generate', request });
     return answer;
@@ -163,8 +148,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   cancelAll(reason: CancelReason): void {
     for (const id of this.#sequences.ids) {
       this.cancel(id, reason);
-      // The answer does not wait for the engine's event: the engine may be stuck, or in a step of seconds.
-      this.#sequences.end(unreportedEnd(id, reason));
+      this.#sequences.end(id, reason);
     }
   }
 
@@ -242,9 +226,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   #hear(message: Exclude<FromEngine, ReadyMessage | FatalMessage>): void {
     if (message.type === 'loading') this.emit('loading', message.done, message.total);
     else if (message.type === 'step') {
-      this.#unacknowledged.hear(message);
-      this.#deadlines.hear(message);
-      this.#sequences.dispatch(message);
+      this.#sequences.hear(message);
       this.#tell(() => this.emit('step', message));
     }
   }
@@ -256,7 +238,6 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     this.#ready = null;
     this.#child = null;
     this.#cancels.clear();
-    this.#unacknowledged.clear();
     this.#sequences.loseAll(why);
     if (!wasReady) return;
     if (performance.now() - startedAt > HEALTHY_MS) this.#failures = 0;

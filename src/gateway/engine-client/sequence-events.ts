@@ -1,17 +1,14 @@
 /**
- * The way of events from the engine's steps to the answers.
+ * The events of one answer.
  *
  * Must not know: the engine process, text.
  */
-import { monotonicMs } from '../../util/clock.js';
 import type {
   ArmedEvent,
-  CancelReason,
   EndedEvent,
   PlannedEvent,
   PromptEvent,
   RejectedEvent,
-  StepMessage,
   TokenEvent,
 } from '../../protocol/index.js';
 
@@ -21,7 +18,8 @@ export type SequenceEvent = Payload & {
   readonly index: number;
 };
 
-type Payload =
+/** An event without its place. */
+export type Payload =
   | { readonly type: 'planned'; readonly event: PlannedEvent }
   /** It sleeps. `planned` follows when it wakes. */
   | { readonly type: 'armed'; readonly event: ArmedEvent }
@@ -103,91 +101,5 @@ export class SequenceEvents implements AsyncIterableIterator<readonly SequenceEv
 
   [Symbol.asyncIterator](): this {
     return this;
-  }
-}
-
-/** The end of a sequence before the engine has reported one. @param known what the gateway knows of it */
-export function unreportedEnd(id: string, reason: CancelReason, known: Partial<EndedEvent> = {}): EndedEvent {
-  return {
-    id,
-    reason,
-    error: null,
-    promptTokens: 0,
-    cachedTokens: 0,
-    preemptions: 0,
-    startedAt: null,
-    firstTokenAt: null,
-    endedAt: monotonicMs(),
-    ...known,
-  };
-}
-
-interface Open {
-  readonly answer: SequenceEvents;
-  readonly index: number;
-}
-
-/** The sequences that the engine has: each of their events goes to its answer. */
-export class OpenSequences {
-  readonly #live = new Map<string, Open>();
-
-  /** @param onLast is called when a sequence has its last event */
-  constructor(private readonly onLast: (id: string) => void) {}
-
-  /** Ids of the sequences that have not ended. */
-  get ids(): string[] {
-    return [...this.#live.keys()];
-  }
-
-  has(id: string): boolean {
-    return this.#live.has(id);
-  }
-
-  add(id: string, open: Open): void {
-    this.#live.set(id, open);
-  }
-
-  dispatch(step: StepMessage): void {
-    /** An answer is woken once it has all its events of the step. */
-    const highWaterMark = new Set<SequenceEvents>();
-    const give = (open: Open | undefined, event: Payload, isLast = false): void => {
-      if (open === undefined) return;
-      highWaterMark.add(open.answer);
-      open.answer.add({ index: open.index, ...event }, isLast);
-    };
-    for (const event of step.armed ?? []) give(this.#live.get(event.id), { type: 'armed', event });
-    for (const event of step.planned) give(this.#live.get(event.id), { type: 'planned', event });
-    for (const event of step.prompts) give(this.#live.get(event.id), { type: 'prompt', event });
-    for (const event of step.tokens) give(this.#live.get(event.id), { type: 'token', event, at: step.at });
-    for (const event of step.rejected) give(this.#take(event.id), { type: 'rejected', event }, true);
-    for (const answer of highWaterMark) answer.wake();
-    for (const event of step.ended) this.end(event);
-  }
-
-  end(event: EndedEvent): void {
-    this.#last(event.id, { type: 'ended', event, heardAt: monotonicMs() });
-  }
-
-  reject(event: RejectedEvent): void {
-    this.#last(event.id, { type: 'rejected', event });
-  }
-
-  /** The engine is gone: no further event comes. */
-  loseAll(message: string): void {
-    for (const id of this.ids) this.#last(id, { type: 'lost', message });
-  }
-
-  #last(id: string, event: Payload): void {
-    const open = this.#take(id);
-    if (open === undefined) return;
-    open.answer.add({ index: open.index, ...event }, true);
-    open.answer.wake();
-  }
-
-  #take(id: string): Open | undefined {
-    const open = this.#live.get(id);
-    this.#live.delete(id);
-    this.onLast(id);
-    return open;
   }
 }
