@@ -22,7 +22,7 @@ function watching(t: Test) {
   movedClock(t);
   const ends: EndedEvent[] = [];
   const rejected: string[] = [];
-  const sent = new OpenSequences(100, (id, end) => void (end === null ? rejected.push(id) : ends.push(end)));
+  const sent = new OpenSequences(100, (id, end) => (end === null ? rejected.push(id) : ends.push(end)));
   const add = (request: SequenceRequest): void => {
     sent.add(request, answer(), 0, 0);
   };

@@ -29,7 +29,7 @@ const asChoice = (text: string, deltaOf: (part: string, index: number) => Readon
 const held = (text: string, hold: 'all' | 'sentence'): void => {
   const answer = new HeldAnswer(1, () => undefined);
   for (const part of partsOf(text)) for (const piece of readChunk(chunkOf(part)).pieces) answer.add(piece, hold);
-  answer.cut();
+  answer.landed();
 };
 async function* bytesOf(text: string): AsyncGenerator<Uint8Array> {
   for (const part of partsOf(text)) yield await Promise.resolve(Buffer.from(part));

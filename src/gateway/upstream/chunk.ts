@@ -43,40 +43,21 @@ const REFUSALS = /filter|policy|safety|moderation|invalid_request|authentication
 /** Statuses that say nothing of the request: a time-out, and too many requests. */
 const PASSING = [408, 429];
 
-function isRefusal(error: unknown): boolean {
-  if (typeof error !== 'object' || error === null) return false;
-  const { code, status, type } = error as Readonly<Record<string, unknown>>;
-  const isOfClient = (value: unknown): boolean => {
-    const number = Number(value);
-    return number >= 400 && number < 500 && !PASSING.includes(number);
-  };
-  return isOfClient(code) || isOfClient(status) || [code, type].some((text) => REFUSALS.test(String(text)));
+function isRefusal({ code, status, type }: Readonly<Record<string, unknown>>): boolean {
+  const numbers = [code, status].map(Number);
+  const isOfClient = numbers.some((each) => each >= 400 && each < 500 && !PASSING.includes(each));
+  return isOfClient || [code, type].some((text) => REFUSALS.test(String(text)));
 }
 
 /** Fields of a message that hold none of its tokens. */
 const NO_TOKENS = ['role', 'id', 'type'];
 
-/** Characters of the texts within a value, of a message's depth. */
-function charactersIn(value: unknown, depth = 5): number {
+/** Characters of the texts within a value: content, thoughts, refusals, names and arguments of calls. */
+function charactersIn(value: unknown): number {
   if (typeof value === 'string') return value.length;
-  if (typeof value !== 'object' || value === null || depth === 0) return 0;
+  if (typeof value !== 'object' || value === null) return 0;
   const parts = Object.entries(value).filter(([field]) => !NO_TOKENS.includes(field));
-  return parts.reduce((sum, [, part]) => sum + charactersIn(part, depth - 1), 0);
-}
-
-/** Characters of choices, whole or in a chunk: content, thoughts, refusals, names and arguments of calls. */
-export function charactersOf(choices: unknown): number {
-  const parts = (Array.isArray(choices) ? choices : []).map((choice: unknown) => {
-    const { text, delta, message } = (choice ?? {}) as Readonly<Record<string, unknown>>;
-    return charactersIn([text, delta, message]);
-  });
-  return parts.reduce((sum, part) => sum + part, 0);
-}
-
-/** The first reason among choices of any form with which one ends; null: none ends. */
-export function finishReasonOf(choices: unknown): string | null {
-  const reasons = (Array.isArray(choices) ? choices : []).map((choice: ChunkChoice | null) => choice?.finish_reason);
-  return reasons.find((reason) => typeof reason === 'string') ?? null;
+  return parts.reduce((sum, [, part]) => sum + charactersIn(part), 0);
 }
 
 /** Whether it has counts of tokens, and no part of an answer. */
@@ -177,19 +158,21 @@ export const isOther = (piece: Piece): boolean =>
 export function readChunk(data: string, hide: (text: string) => string = (text) => text): Chunk {
   const bytes = bytesOf(data);
   const json: ChunkJson = readObject(data);
-  if (isPresent(json.error)) {
-    const { message } = json.error as { readonly message?: unknown };
-    const Kind = isRefusal(json.error) ? Refused : ApiError;
+  const { error } = json;
+  if (isPresent(error)) {
+    const stated = (isObject(error) ? error : {}) as Readonly<Record<string, unknown>>;
+    const { message } = stated;
     const said = typeof message === 'string' ? hide(message) : 'The upstream failed in the middle of its answer.';
-    throw new Kind('upstream_failed', said);
+    throw new (isRefusal(stated) ? Refused : ApiError)('upstream_failed', said);
   }
-  const pieces = listOf(json.choices).flatMap(piecesOf);
-  const text = pieces.map((piece) => ('text' in piece ? piece.text : '')).join('');
+  const choices = listOf(json.choices);
+  const pieces = choices.flatMap(piecesOf);
+  const last = pieces.length - 1;
   return {
     json,
     bytes,
-    text,
-    characters: charactersOf(json.choices),
-    pieces: pieces.map((piece, at) => (at === pieces.length - 1 ? { ...piece, bytes } : piece)),
+    text: pieces.map((piece) => ('text' in piece ? piece.text : '')).join(''),
+    characters: charactersIn(choices.map(({ text, delta, message }) => [text, delta, message])),
+    pieces: pieces.map((piece, at) => (at === last ? { ...piece, bytes } : piece)),
   };
 }

@@ -5,7 +5,7 @@
  * Must not know: the form of answers, budgets.
  */
 import type { Readable } from 'node:stream';
-import { errors, Pool } from 'undici';
+import { Pool } from 'undici';
 import { ApiError } from '../api/errors.js';
 import type { HeldBytes } from './held-bytes.js';
 import { arrivals, DONE, type Incoming } from './sse-events.js';
@@ -149,29 +149,29 @@ export async function wholeBody(
   return Buffer.concat(parts).toString('utf8');
 }
 
-/** The fault in a sentence for the client. The text of the error names addresses. */
-function sentenceOf(error: unknown): string {
-  if (error instanceof errors.ConnectTimeoutError) return 'The upstream did not accept the connection in time.';
-  if (error instanceof errors.HeadersTimeoutError) return 'The upstream did not begin to answer in time.';
-  if (error instanceof errors.BodyTimeoutError) return 'The upstream stopped in the middle of its answer.';
-  if (error instanceof errors.HeadersOverflowError) return 'The headers of the upstream are too large.';
-  const { code = '' } = error as NodeJS.ErrnoException;
-  if (code === 'ECONNREFUSED') return 'The upstream refused the connection.';
-  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return 'The address of the upstream is unknown.';
-  if (/CERT|TLS|SSL|SIGNATURE/.test(code)) return 'The upstream has no valid certificate.';
-  return 'The connection to the upstream broke.';
-}
+/** Faults in a sentence for the client. The text of an error names addresses. */
+const FAULTS: Readonly<Record<string, string>> = {
+  UND_ERR_CONNECT_TIMEOUT: 'The upstream did not accept the connection in time.',
+  UND_ERR_HEADERS_TIMEOUT: 'The upstream did not begin to answer in time.',
+  UND_ERR_BODY_TIMEOUT: 'The upstream stopped in the middle of its answer.',
+  UND_ERR_HEADERS_OVERFLOW: 'The headers of the upstream are too large.',
+  ECONNREFUSED: 'The upstream refused the connection.',
+  ENOTFOUND: 'The address of the upstream is unknown.',
+  EAI_AGAIN: 'The address of the upstream is unknown.',
+};
+const CERTIFICATE = /CERT|TLS|SSL|SIGNATURE/;
+const NO_CONNECTION = /^(UND_ERR_CONNECT_TIMEOUT|ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT)$/;
 
 /** No request reaches the upstream. */
 export class Unreachable extends ApiError {}
-
-const UNREACHABLE = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT)$|CERT|TLS|SSL|SIGNATURE/;
-const isUnreachable = (error: unknown): boolean =>
-  error instanceof errors.ConnectTimeoutError || UNREACHABLE.test((error as NodeJS.ErrnoException).code ?? '');
 
 /** The error for the client; the reason of the signal once it aborted. */
 export function connectionError(error: unknown, signal: AbortSignal): unknown {
   if (signal.aborted) return signal.reason;
   if (error instanceof ApiError) return error;
-  return new (isUnreachable(error) ? Unreachable : ApiError)('upstream_failed', sentenceOf(error));
+  const { code = '' } = error as NodeJS.ErrnoException;
+  const isUntrusted = CERTIFICATE.test(code);
+  const other = isUntrusted ? 'The upstream has no valid certificate.' : 'The connection to the upstream broke.';
+  const Kind = isUntrusted || NO_CONNECTION.test(code) ? Unreachable : ApiError;
+  return new Kind('upstream_failed', FAULTS[code] ?? other);
 }

@@ -7,7 +7,7 @@ import { monotonicMs } from '../../util/clock.js';
 import { present } from '../../util/present.js';
 import { type Ending, outcomeOf } from '../../protocol/outcome.js';
 import type { Breaker } from './breaker.js';
-import { type Chunk, charactersOf, type ChunkJson, finishReasonOf } from './chunk.js';
+import type { Chunk } from './chunk.js';
 import { ChunkReader } from './chunk-reader.js';
 import { formOf, type OpenBody, type UpstreamCall } from './call.js';
 import { eventsIn, Unreachable, type UpstreamConnection, type UpstreamResponse, wholeBody } from './connection.js';
@@ -167,24 +167,13 @@ export class Exchange {
       this.firstTextAt = monotonicMs();
       this.metrics.firstContent(this.firstTextAt - this.#startedAt);
     }
-    this.#readCounts(usage);
+    if (typeof usage?.prompt_tokens === 'number' && typeof usage.completion_tokens === 'number')
+      this.#stated = countsOf(usage.prompt_tokens, usage.completion_tokens);
   }
 
   /** The upstream did not end its answer. @param ending as the client sees it; absent: in the text so far */
   broke(by: Breach, ending: Ending = { end: 'cut', isEmpty: this.firstTextAt === null }): void {
     this.#broken ??= { by, ending };
-  }
-
-  /** Counts what a whole answer of any form has, and reads the upstream's own counts in it. */
-  read({ usage, choices }: Pick<ChunkJson, 'usage' | 'choices'>): void {
-    this.#characters += charactersOf(choices);
-    this.#finishReason = finishReasonOf(choices) ?? this.#finishReason;
-    this.#readCounts(usage);
-  }
-
-  #readCounts(usage: ChunkJson['usage']): void {
-    if (typeof usage?.prompt_tokens !== 'number' || typeof usage.completion_tokens !== 'number') return;
-    this.#stated = countsOf(usage.prompt_tokens, usage.completion_tokens);
   }
 
   /** The counts of the upstream, else estimates by the length of texts, thoughts and calls. */

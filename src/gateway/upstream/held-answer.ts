@@ -14,9 +14,7 @@ export type Hold = 'none' | 'sentence' | 'all';
 const textOf = (piece: HeldPiece): string => ('text' in piece ? piece.text : '');
 
 export class HeldAnswer {
-  readonly #held: HeldPiece[] = [];
-  /** The first of these that is not sent: to shift each would move all that wait. */
-  #next = 0;
+  #held: HeldPiece[] = [];
   readonly #ends = new SentenceEnds();
   /** Characters of the text so far. */
   received = 0;
@@ -71,42 +69,33 @@ export class HeldAnswer {
 
   /**
    * Ends the text at its last whole sentence, or behind the text that went out already, and drops the rest.
-   * @returns the length of the text, and whether a sentence ends there
+   * @returns the end as a client sees it; null without any text
    */
-  cut(): { readonly length: number; readonly isSentence: boolean } {
+  landed(): Ending | null {
     const end = this.#ends.lastIfOver;
     const length = Math.max(end, this.sent);
     if (length > 0) this.#sendTo(length);
-    this.#next = this.#held.length;
-    this.#dropSent();
-    return { length, isSentence: end > 0 && this.#sentSolid <= end };
+    this.#held = [];
+    return length === 0 ? null : { end: end > 0 && this.#sentSolid <= end ? 'landed' : 'cut' };
   }
 
-  /** As `cut`. @returns the end as a client sees it; null without any text */
-  landed(): Ending | null {
-    const { length, isSentence } = this.cut();
-    return length === 0 ? null : { end: isSentence ? 'landed' : 'cut' };
-  }
-
+  /** Pieces leave the list together: to shift each would move all that wait. */
   #sendTo(limit: number): void {
-    for (let piece = this.#held[this.#next]; piece !== undefined; piece = this.#held[this.#next]) {
-      const room = limit - this.sent;
-      if ('text' in piece && piece.text.length > room) {
-        if (room <= 0) return;
-        const { index, text, bytes = 0 } = piece;
-        this.#held[this.#next] = { ...emptyDelta(index), text: text.slice(room), bytes };
-        this.#send({ ...piece, text: text.slice(0, room), bytes: 0 });
-        return;
-      }
-      this.#next++;
-      this.#send(piece);
-      if (2 * this.#next > this.#held.length) this.#dropSent();
+    let count = 0;
+    let end = this.sent;
+    for (const piece of this.#held) {
+      if (end + textOf(piece).length > limit) break;
+      end += textOf(piece).length;
+      count++;
     }
-  }
-
-  #dropSent(): void {
-    this.#held.splice(0, this.#next);
-    this.#next = 0;
+    const ready = this.#held.splice(0, count);
+    const [next] = this.#held;
+    if (next !== undefined && 'text' in next && end < limit) {
+      const { index, text, bytes = 0 } = next;
+      this.#held[0] = { ...emptyDelta(index), text: text.slice(limit - end), bytes };
+      ready.push({ ...next, text: text.slice(0, limit - end), bytes: 0 });
+    }
+    for (const piece of ready) this.#send(piece);
   }
 
   #send(piece: HeldPiece): void {

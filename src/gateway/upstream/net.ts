@@ -38,16 +38,12 @@ export interface NetFor extends Pick<EventStream, 'drained'> {
   readonly form: AnswerForm;
   /** Of the local text once it is due. */
   readonly localHold: Hold;
-  /** The name of the upstream. */
-  readonly upstream: string;
   /** Whether the net starts beside the upstream at once. It counts as a start. */
   isEarly(): boolean;
   /** Whether the upstream has no whole sentence so far. */
   isNeeded(): boolean;
-  /** Takes a piece of the local answer, which then is the answer. */
-  sendLocal(piece: Piece): void;
-  /** The local answer is whole: it is the answer. */
-  isLocal(): void;
+  /** The local answer is the answer. Takes its next piece; null: it is whole. */
+  sendLocal(piece: Piece | null): void;
 }
 
 /** The local answer at its end, as its client sees it. */
@@ -63,12 +59,11 @@ export class Net {
   #isOver = false;
   #local: LocalRequest | null = null;
   #asleep: Asleep | null = null;
-  #timer: NodeJS.Timeout | undefined;
   #trigger: NetTrigger | null = null;
   #startedAt = Infinity;
-  /** Time that its text waits from its first sentence on, ms, and the end of this wait. */
-  #headStartMs = 0;
+  /** Ends the wait of its text for the upstream's. */
   #dueAt: number | null = null;
+  #timer: NodeJS.Timeout | undefined;
   #isDue = false;
   #endedAt: number | null = null;
   #record: AnswerRecord | null = null;
@@ -136,7 +131,7 @@ export class Net {
     const own = this.#end;
     // The engine cuts an answer at its deadline in the middle of a sentence.
     if (own !== null && own.outcome !== 'cut') {
-      this.answer.isLocal();
+      this.answer.sendLocal(null);
       this.#text.release('none');
       return { own, ending: { end: own.landed === null ? 'whole' : 'landed', isEmpty: own.outcome === 'empty' } };
     }
@@ -153,19 +148,13 @@ export class Net {
     this.#stop.abort(new ClientGone());
   }
 
-  /** @param isAnswer whether the client got its text */
-  close(isAnswer: boolean): void {
+  /** @param isAnswer whether the client got its text @returns its facts */
+  close(isAnswer: boolean): Pick<NetFacts, 'result' | 'trigger' | 'ranMs'> {
     const isOvertaken = this.#isOver;
     this.drop();
-    const { call, upstream } = this.answer;
     const trigger = this.#trigger;
-    this.shared.observed({
-      model: call.model,
-      upstream,
-      result: this.#resultOf(isAnswer, isOvertaken),
-      trigger,
-      ranMs: trigger === null ? null : (this.#endedAt ?? monotonicMs()) - this.#startedAt,
-    });
+    const ranMs = trigger === null ? null : (this.#endedAt ?? monotonicMs()) - this.#startedAt;
+    return { result: this.#resultOf(isAnswer, isOvertaken), trigger, ranMs };
   }
 
   /** The net in the report of the answer; undefined for one that did not start. */
@@ -236,10 +225,12 @@ export class Net {
   async #sleep({ events }: Asleep, local: LocalRequest): Promise<void> {
     const { value = [] } = await events.next();
     if (this.#isOver || value.length === 0) return;
-    if (this.#trigger === null && value.some(({ type }) => type === 'lost')) this.#none = 'not_ready';
-    else if (this.#trigger === null && !this.answer.isNeeded()) this.drop();
-    if (!this.isPossible) return;
-    if (this.#trigger === null) this.#started('latest_start');
+    if (this.#trigger === null) {
+      if (value.some(({ type }) => type === 'lost')) this.#none = 'not_ready';
+      else if (this.answer.isNeeded()) this.#started('latest_start');
+      else this.drop();
+    }
+    if (this.#trigger === null) return;
     events.putBack(value);
     await this.#run({ ...local, read: { ...local.read, begun: events } });
   }
@@ -253,8 +244,6 @@ export class Net {
     if (this.#asleep === null)
       this.#ended = this.#run({ ...local, read: { ...read, engine: { ...read.engine, isNet: false } } });
     else this.shared.context.engine.wake(read.engine.sequences.map(({ id }) => id));
-    // The text of an early net waits as long as that of a late start: one without time leaves the upstream its own.
-    if (trigger === 'expected') this.#headStartMs = this.roomMs > 0 ? this.roomMs : Infinity;
   }
 
   #started(trigger: NetTrigger): void {
@@ -282,13 +271,9 @@ export class Net {
   }
 
   #add(piece: Piece): void {
-    const hadPart = this.#hasPart;
     this.#text.add(piece, this.#isDue ? this.answer.localHold : 'all');
-    if (this.#hasPart && !hadPart) this.#spoke();
-  }
-
-  get #hasPart(): boolean {
-    return (this.answer.deadline.isContent ? this.#text.received : this.#text.sentences) > 0;
+    const parts = this.answer.deadline.isContent ? this.#text.received : this.#text.sentences;
+    if (parts > 0) this.#spoke();
   }
 
   /** Text goes out as it comes, with the text that waits. */
@@ -297,24 +282,27 @@ export class Net {
     if (this.#text.received > 0) this.#text.release(this.answer.localHold);
   }
 
-  /** Its first part is whole, or it has ended. The text of a net that started early waits for the upstream's. */
+  /**
+   * Its first part is whole, or it has ended. The text of a net that started early waits as long as that of a late
+   * start: one without time leaves the upstream its own.
+   */
   #spoke(): void {
-    const now = monotonicMs();
-    const isFirst = this.#dueAt === null;
-    this.#dueAt ??= Math.max(now, Math.min(now + this.#headStartMs, this.answer.deadline.firstAt));
     if (this.#isOver) return;
+    const now = monotonicMs();
+    const earlyMs = (this.#asleep?.latestStart ?? 0) - this.#startedAt;
+    const waitMs = this.#trigger !== 'expected' ? 0 : earlyMs > 0 ? earlyMs : Infinity;
+    this.#dueAt ??= Math.max(now, Math.min(now + waitMs, this.answer.deadline.firstAt));
     if (this.#dueAt <= now) this.#due();
-    else if (isFirst) {
-      this.#timer = setTimeout(() => {
+    else
+      this.#timer ??= setTimeout(() => {
         if (this.answer.isNeeded()) this.#due();
       }, timerUntil(this.#dueAt));
-    }
   }
 
   /** A text that is cut without a sentence is no answer, and leaves the upstream its time. */
   #due(): void {
     if (this.#end?.outcome === 'cut' && !this.#text.hasSentence) return;
     this.#show();
-    if (this.#end !== null) this.answer.isLocal();
+    if (this.#end !== null) this.answer.sendLocal(null);
   }
 }

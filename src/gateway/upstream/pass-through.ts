@@ -4,14 +4,14 @@
  * Must not know: landings.
  */
 import { ApiError, ClientGone, toApiError } from '../api/errors.js';
-import { type ChunkJson, isCounts, readObject } from './chunk.js';
+import { isCounts, readChunk, readObject } from './chunk.js';
 import { ChunkReader, type NamedChunk } from './chunk-reader.js';
 import { answerId, asksUsage, type PlainAnswer, type UpstreamCall } from './call.js';
 import { connectionError, eventsIn, type UpstreamResponse, wholeBody } from './connection.js';
 import type { Exchange } from './exchange.js';
 import { bytesOf } from './held-bytes.js';
-import { withField, without, withTexts } from './json-fields.js';
-import { DONE, eventOf, type Incoming } from './sse-events.js';
+import { withTexts } from './json-fields.js';
+import { DONE, type Incoming } from './sse-events.js';
 
 /** The names that an answer has here. */
 const namesHere = (call: UpstreamCall): Record<string, string> => ({ id: answerId(call), model: call.model });
@@ -36,7 +36,12 @@ export async function plainAnswer(
   const text = await wholeBody(response, signal, exchange.held);
   exchange.held.add(bytesOf(text));
   if (status >= 300) return { status, headers, body: exchange.withoutKey(text) };
-  exchange.read(readObject(text));
+  try {
+    exchange.count({ ...readChunk(text), text: '' });
+  } catch {
+    // Another form passes.
+    readObject(text);
+  }
   return { status, headers, body: withTexts(text, names) };
 }
 
@@ -47,8 +52,9 @@ class PassedEvents {
   readonly #names: Readonly<Record<string, string>>;
   readonly #chunks: ChunkReader;
   readonly #isCounted: boolean;
-  /** The end of the text waits for counts that do not pass: other fields of theirs, such as a report, move to it. */
+  /** The end of the text waits for counts that do not pass. The report of another Sortie moves from them to it. */
   #last: Extract<Incoming, { readonly type: 'event' }>[] = [];
+  #report: unknown = undefined;
 
   constructor(
     call: UpstreamCall,
@@ -67,7 +73,7 @@ class PassedEvents {
     const isEnd = chunk?.pieces.some((piece) => 'finishReason' in piece) === true;
     this.isEnded ||= isEnd;
     if (chunk !== null && !this.#isCounted && isCounts(chunk.json)) {
-      this.#last = this.#last.map((last) => ({ ...last, data: withFieldsOf(last.data, chunk.json) }));
+      this.#report = chunk.json.sortie;
       return [];
     }
     const out: Incoming[] = this.rest();
@@ -92,41 +98,35 @@ class PassedEvents {
 
   /** The events that wait. */
   rest(): Incoming[] {
-    return this.#last.splice(0);
+    const last = this.#last.splice(0);
+    if (this.#report === undefined) return last;
+    const told = (data: string): string => JSON.stringify({ ...readObject(data), sortie: this.#report });
+    return last.map((event) => ({ ...event, data: told(event.data) }));
   }
-}
-
-/** A chunk with the fields of counts that it has not. */
-function withFieldsOf(chunk: string, counts: ChunkJson): string {
-  const more = without(counts, 'choices', 'usage', ...Object.keys(readObject(chunk)));
-  return Object.entries(more).reduce((json, [name, value]) => withField(json, name, value), chunk);
 }
 
 async function passEvents(response: UpstreamResponse, call: UpstreamCall, exchange: Exchange): Promise<void> {
   const { signal } = call.request;
   const out = call.open();
   const passed = new PassedEvents(call, exchange);
-  const pass = (events: readonly Incoming[]): void => {
-    if (events.length > 0) out.pass(events);
-  };
   try {
     for await (const events of eventsIn(response, exchange.held)) {
-      pass(events.flatMap((event) => passed.add(event)));
+      out.pass(events.flatMap((event) => passed.add(event)));
       await out.drained();
       signal.throwIfAborted();
     }
     if (!passed.isDone && !passed.isEnded)
       throw new ApiError('upstream_failed', 'The stream of the upstream ended early.');
-    pass(passed.rest());
+    out.pass(passed.rest());
     out.end(passed.isDone ? null : DONE);
   } catch (thrown) {
     const fault = connectionError(thrown, signal);
     if (fault instanceof ClientGone) return;
-    pass(passed.rest());
+    out.pass(passed.rest());
     exchange.broke('upstream_failed');
     const error = toApiError(exchange.failed(fault));
     if (out.reject(error)) return;
-    out.pass([eventOf(JSON.stringify(error.body()))]);
+    out.send(error.body());
     out.end(DONE);
   }
 }

@@ -70,9 +70,6 @@ export async function* arrivals(
   yield ready;
 }
 
-/** An event without a name. */
-export const eventOf = (data: string): Incoming => ({ type: 'event', event: undefined, id: undefined, data });
-
 /** The text of an event or a comment on the wire. */
 export function frameOf(event: Incoming): string {
   if (event.type === 'comment') return `: ${event.text}\n\n`;

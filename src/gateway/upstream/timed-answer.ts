@@ -34,15 +34,16 @@ class LocalAnswers extends Error {
   override readonly name = 'LocalAnswers';
 }
 
-/** The counts of two models together. */
-const summed = (one: Counts | null, other: Counts | null): Counts =>
-  one === null || other === null
-    ? (one ?? other ?? countsOf(0, 0))
-    : countsOf(
-        one.prompt_tokens + other.prompt_tokens,
-        one.completion_tokens + other.completion_tokens,
-        one.estimated === true || other.estimated === true,
-      );
+/** The counts of models together. */
+function summed(models: readonly Counts[]): Counts {
+  const total = (of: (counts: Counts) => number): number => models.reduce((sum, each) => sum + of(each), 0);
+  const isEstimate = models.some(({ estimated }) => estimated === true);
+  return countsOf(
+    total((each) => each.prompt_tokens),
+    total((each) => each.completion_tokens),
+    isEstimate,
+  );
+}
 
 export class TimedAnswer implements NetFor {
   readonly deadline: Deadline;
@@ -70,7 +71,7 @@ export class TimedAnswer implements NetFor {
     readonly call: UpstreamCall,
     private readonly settings: UpstreamSettings,
     private readonly exchange: Exchange,
-    nets: NetShared | null,
+    private readonly nets: NetShared | null,
   ) {
     const { budget, first } = settings;
     this.#isTimed = budget !== null || first !== null;
@@ -91,17 +92,9 @@ export class TimedAnswer implements NetFor {
     });
   }
 
-  get upstream(): string {
-    return this.shared.connection.upstream.name;
-  }
-
-  sendLocal(piece: Piece): void {
+  sendLocal(piece: Piece | null): void {
     this.#claim('local');
-    if (this.#winner === 'local') this.#send(piece);
-  }
-
-  isLocal(): void {
-    this.#claim('local');
+    if (piece !== null && this.#winner === 'local') this.#send(piece);
   }
 
   drained(): Promise<void> | null {
@@ -131,8 +124,14 @@ export class TimedAnswer implements NetFor {
     } finally {
       this.deadline.close();
       if (!this.#isTold) this.#ended.abort(new ClientGone());
-      this.#net?.close(this.#winner === 'local');
+      this.#close();
     }
+  }
+
+  #close(): void {
+    const { model } = this.call;
+    const facts = this.#net?.close(this.#winner === 'local');
+    if (facts !== undefined) this.nets?.observed({ model, upstream: this.shared.connection.upstream.name, ...facts });
   }
 
   /** @returns null for an answer that has its end */
@@ -293,7 +292,8 @@ export class TimedAnswer implements NetFor {
     const estimate = net !== null && net.received > 0 ? net.usage() : null;
     const counted = own === null ? estimate : countsOf(own.usage.prompt_tokens, own.usage.completion_tokens);
     exchange.localTokens = (isLocal ? net?.tokens : null) ?? estimate?.total_tokens ?? 0;
-    const usage = summed(isLocal && exchange.status !== 200 ? null : exchange.usage, counted);
+    const isAlone = isLocal && exchange.status !== 200;
+    const usage = summed([...(isAlone ? [] : [exchange.usage]), ...(counted === null ? [] : [counted])]);
     const report = net?.report();
     const told: Told = { usage, details: { ...own?.details, ...(report !== undefined && { net: report }) } };
     const end = own === null ? {} : { finishReason: own.finishReason, landed: own.landed };
