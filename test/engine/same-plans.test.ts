@@ -5,7 +5,6 @@ import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import { depthShape } from '../../src/engine/depth-shape.js';
 import type { Executor } from '../../src/engine/execution/executor.js';
-import { positionBytes } from '../../src/engine/execution/slots-layout.js';
 import { EngineCore } from '../../src/engine/worker/core.js';
 import type { StageKernel } from '../../src/engine/model/manifest.js';
 import { FixedSlots } from '../../src/engine/scheduler/kv/fixed-slots.js';
@@ -97,13 +96,10 @@ function simulatedRun(
   requests: readonly SimulatedRequest[],
   stepMs: (step: number) => number,
 ): StepPlan[] {
-  const { limits, bytesPerPosition } = model;
-  const units = unitsOf(model);
-  const table = new FixedSlots(limits.slots, units, positionBytes(model, units));
+  const table = new FixedSlots(model.limits.slots, unitsOf(model), model.bytesPerPosition);
   const scheduler = new Scheduler(table, {
     ...options,
     ...{ shape, costs, priors: { lengths: null, partialValue: null }, slowdown: 1, mostPrefill: Infinity },
-    bytesPerPosition,
     drafts: { speculate: 'off', most: 0, hasGate: false },
   });
   const plans: StepPlan[] = [];

@@ -4,7 +4,7 @@
  */
 import t from 'tap';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
-import { advanceTo, decodeRows, distance, logitsAt, makeExecutor, openSlot } from '../engine/helper.js';
+import { advanceTo, decodeRows, distance, logitsAt, makeExecutor, openSlot, slotParts } from '../engine/helper.js';
 import { tinyModel } from '../engine/tiny-model.js';
 
 const bytesModel = await tinyModel(t, 'int8');
@@ -20,7 +20,8 @@ t.afterEach(() => {
 
 void t.test('an int8 cache takes a quarter of the bytes; its logits are those of floats up to rounding', async (t) => {
   const floats = await makeExecutor(t, { modelDir: floatModel });
-  t.equal(executor.model.bytesPerPosition * 4, floats.model.bytesPerPosition);
+  const [quarter, whole] = [executor, floats].map((each) => slotParts(each).model.stages[0]?.kv.bytesPerPosition);
+  t.equal((quarter ?? NaN) * 4, whole);
   for (const exit of [0, 1]) {
     const [bytes, expected] = [executor, floats].map((each) => {
       const slot = openSlot(each, prompt);

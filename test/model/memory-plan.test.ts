@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
-import { allocatedPerPosition } from '../../src/engine/model/memory.js';
+import { bytesPerPosition } from '../../src/engine/model/memory.js';
 import { checkPlan, memoryPlan } from '../../src/engine/model/memory-plan.js';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { StagedModel } from '../../src/engine/model/staged-model.js';
@@ -42,7 +42,7 @@ void t.test('the parts of a plan', async (t) => {
   // Tied embedding, norms of the head and its undone smoothing, rotary tables.
   const weights = 2 * (layers * layer + vocab * hidden + 2 * hidden + context * headDim);
   t.equal(plan.weights, weights);
-  t.equal(plan.kv - 11 * 256 * allocatedPerPosition(manifest), 2 * 261 * 2 * hidden);
+  t.equal(plan.kv - 11 * 256 * bytesPerPosition(manifest), 2 * 261 * 2 * hidden);
   t.ok((await planOf('fp16', 64)).plan.scratch > plan.scratch);
   t.ok((await planOf('w8a16', 4)).plan.weights < plan.weights);
 });
@@ -68,11 +68,11 @@ async function allocated(dir: string): Promise<number> {
 }
 
 void t.test(
-  'a device that commits memory at allocation takes allocatedPerPosition for each position of a slot',
+  'a device that commits memory at allocation takes bytesPerPosition for each position of a slot',
   async (t) => {
     for (const dir of [await loopedModel(t), await tinyModel(t, 'float'), await tinyModel(t, 'int8')]) {
       const manifest = loadManifest(dir);
-      t.equal(await allocated(dir), allocatedPerPosition(manifest) * SLOTS * CAPACITY, manifest.name);
+      t.equal(await allocated(dir), bytesPerPosition(manifest) * SLOTS * CAPACITY, manifest.name);
     }
   },
 );

@@ -7,7 +7,6 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { depthShape } from '../../src/engine/depth-shape.js';
-import { positionBytes } from '../../src/engine/execution/slots-layout.js';
 import { EngineCore } from '../../src/engine/worker/core.js';
 import type { SequenceRequest } from '../../src/protocol/index.js';
 import { FixedSlots } from '../../src/engine/scheduler/kv/fixed-slots.js';
@@ -103,13 +102,11 @@ function recorded(): RecordedStep[] {
 }
 
 function replayed(steps: readonly RecordedStep[]): { plans: StepPlan[]; sequences: Sequence[] } {
-  const units = unitsOf(model);
-  const table = new FixedSlots(model.limits.slots, units, positionBytes(model, units));
+  const table = new FixedSlots(model.limits.slots, unitsOf(model), model.bytesPerPosition);
   const { maxRows, maxChunk } = model.limits;
   const scheduler = new Scheduler(table, {
     ...options,
     ...{ shape, costs, priors: { lengths: null, partialValue: null }, slowdown: 1, mostPrefill: Infinity },
-    bytesPerPosition: model.bytesPerPosition,
     drafts: { speculate: 'all', most: Math.min(maxRows, maxChunk) - 1, hasGate: false },
   });
   const sequences: Sequence[] = [];

@@ -21,7 +21,7 @@ function over(
   limits: Partial<SlotManagerLimits> = {},
   rowMs: readonly number[] = [],
 ): { slotManager: SlotManager; table: FixedSlots } {
-  const table = new FixedSlots(slots, units, { units: [1, 1], boundaries: [] });
+  const table = new FixedSlots(slots, units, 2);
   const all = { maxRunning: slots, maxQueue: 9, kvBytes: 1e6, prefixReuse: true, ...limits };
   return { slotManager: new SlotManager(table, all, rowMs), table };
 }
@@ -123,34 +123,6 @@ void t.test('if the last slot holds the prefix, it is truncated to the shared pa
   start(slotManager, live, next);
   t.equal(next.slot?.length, 40);
   t.equal(next.cachedTokens, 40);
-});
-
-void t.test('a shallow prompt copies no deep prefix that does not fit beside others', async (t) => {
-  for (const [spare, isShared] of [
-    [39, true],
-    [38, false],
-  ] as const) {
-    const { slotManager } = over(2, { kvBytes: 2 * 41 + 51 + spare });
-    const [deep, shallow] = [sequence('deep', prompt(40)), sequence('shallow', prompt(50), {}, SHALLOW)];
-    start(slotManager, deep, shallow);
-    prefill(deep);
-    t.equal(slotManager.share(shallow) > 0, isShared, `${spare} bytes`);
-    t.equal(shallow.slot?.length, isShared ? 39 : 0);
-    t.equal(slotManager.demand, 2 * 41 + (isShared ? 2 * 39 : 51), 'a slot needs what it holds');
-  }
-});
-
-void t.test('a shallow prompt starts with a deep stored prefix if all of it fits', async (t) => {
-  for (const [kvBytes, length] of [
-    [42 + 51 + 39, 39],
-    [42 + 51 + 38, 0],
-  ] as const) {
-    const { slotManager } = over(3, { kvBytes });
-    store(slotManager, 'stored', prompt(40));
-    const shallow = sequence('shallow', prompt(50), {}, SHALLOW);
-    start(slotManager, sequence('live', prompt(20, 1)), shallow);
-    t.equal(shallow.slot?.length, length, `${kvBytes} bytes`);
-  }
 });
 
 void t.test('a prefix has whole pages, and little is worth none', async (t) => {

@@ -38,10 +38,7 @@ export function simulatedScheduler(
   { slots, kvPositions }: Pick<Machine, 'slots' | 'kvPositions'>,
   { shape, table, policy, priors = { lengths: null, partialValue: null }, slowdown = 1 }: Knowledge,
 ): Scheduler {
-  const units = unitsOfShape(shape);
-  const layers = units.stages.map(({ entry }) => entry.layers);
-  const bytesPerPosition = layers.reduce((sum, each) => sum + each, 0);
-  return new Scheduler(new FixedSlots(slots + STORED_SLOTS, units, { units: layers, boundaries: [] }), {
+  return new Scheduler(new FixedSlots(slots + STORED_SLOTS, unitsOfShape(shape), 1), {
     shape,
     costs: table,
     policy,
@@ -49,8 +46,7 @@ export function simulatedScheduler(
     slowdown,
     maxRunning: slots,
     maxQueue: Infinity,
-    kvBytes: kvPositions * bytesPerPosition,
-    bytesPerPosition,
+    kvBytes: kvPositions,
     prefixReuse: true,
     prefillChunk: policy.chunks.at(-1) ?? 1,
     mostPrefill: Infinity,
@@ -58,17 +54,14 @@ export function simulatedScheduler(
   });
 }
 
-/** The units of a shape. The layers of a unit stand for its bytes. */
+/** The units of a shape. */
 export function unitsOfShape(shape: DepthShape): Units {
   const { exits } = shape;
-  const layersOf = (stage: number): number => exits.findLast((exit) => exit.stage <= stage)?.layer ?? 0;
   return unitsOf({
-    stages: shape.stages.map((_, stage) => ({
-      entry: { layers: Math.max(1, layersOf(stage) - layersOf(stage - 1)), boundary: stage },
-    })),
+    stages: shape.stages.map((_, boundary) => ({ entry: { boundary } })),
     exits: exits.map(({ layer, stage, block }) => ({
       entry: { layer, stage, norm: 0 },
-      block: block === null ? null : { entry: { layers: 2, boundary: stage + 1 } },
+      block: block === null ? null : { entry: { boundary: stage + 1 } },
     })),
   });
 }

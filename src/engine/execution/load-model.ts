@@ -8,7 +8,7 @@ import { graphFiles, type ModelSource } from '../model/graphs.js';
 import { chooseKernels } from '../model/kernels.js';
 import type { Manifest } from '../model/manifest.js';
 import { loadManifest } from '../model/manifest-io.js';
-import { allocatedPerPosition, bytesPerPosition, mostPages } from '../model/memory.js';
+import { bytesPerPosition, mostPages } from '../model/memory.js';
 import { checkPlan, memoryPlan, MOST_PARTS, pagePositions } from '../model/memory-plan.js';
 import { checkWeightFiles } from '../model/onnx-weights.js';
 import { PagedModel } from '../model/paged-model.js';
@@ -67,18 +67,18 @@ export async function loadModel(
     throw new Error(`--max-running: a GPU runs at most ${MOST_PARTS} sequences together, got ${options.maxRunning}`);
   const gpu = devices.gpu(device, environment, options.deviceIndex ?? 0);
   const page = pagePositions(manifest.architecture.headDim, device);
-  const pages = Math.floor(options.kvMemoryBytes / (page * allocatedPerPosition(manifest)));
+  const pages = Math.floor(options.kvMemoryBytes / (page * bytesPerPosition(manifest)));
   const capacity = Math.min(
-    positionsIn(options.kvMemoryBytes, allocatedPerPosition(manifest), manifest, page),
+    positionsIn(options.kvMemoryBytes, bytesPerPosition(manifest), manifest, page),
     pages * page,
   );
   const most = mostPages(manifest, page, gpu.maxBufferBytes) - 1;
   if (pages > most)
     throw new Error(
-      `--kv-memory: the device holds at most ${most * page * allocatedPerPosition(manifest)} bytes for this model, got ${options.kvMemoryBytes}`,
+      `--kv-memory: the device holds at most ${most * page * bytesPerPosition(manifest)} bytes for this model, got ${options.kvMemoryBytes}`,
     );
   const plan = memoryPlan(options.modelDir, manifest, kernels, { ...limits, pages, page });
-  const pageBytes = page * allocatedPerPosition(manifest);
+  const pageBytes = page * bytesPerPosition(manifest);
   if (device === 'cuda') checkPlan(plan, gpu.info()?.freeBytes ?? null, options.kvMemoryBytes, pageBytes);
   return new PagedModel(source, gpu, { ...limits, capacity, pages, page }, plan);
 }

@@ -122,7 +122,7 @@ export class PagesLayout implements Layout {
     this.mostPrefill = model.maxTokens - model.limits.maxRows;
     this.#ran = this.#work();
     const { pages, page, slots } = model.limits;
-    this.table = new BlockPool(slots, this.#units, { pages, page, pageBytes: page * model.bytesPerPosition });
+    this.table = new BlockPool(slots, this.#units, model.bytesPerPosition, { pages, page });
     const units = [...this.#units.stages.keys(), ...this.#behind.keys()];
     this.#order = units.sort((a, b) => this.#turn(a) - this.#turn(b) || a - b);
     this.alone = new PagedUnitRuns(model, this.#units, this.#output(this.#units.trunkStages - 1));

@@ -10,7 +10,7 @@ import type { States } from '../model/head.js';
 import { HeadRunner } from '../model/head-runner.js';
 import type { Stage, StagedModel } from '../model/staged-model.js';
 import { at } from '../../util/at.js';
-import { FixedSlots, type PositionBytes } from '../scheduler/kv/fixed-slots.js';
+import { FixedSlots } from '../scheduler/kv/fixed-slots.js';
 import type { MemoryOp } from '../scheduler/kv/slot-table.js';
 import { type ExitUnits, type Units, unitsOf } from '../scheduler/kv/units.js';
 import type { KernelChoice } from './kernels.js';
@@ -41,7 +41,7 @@ export class SlotsLayout implements Layout {
   constructor(model: StagedModel) {
     this.#model = model;
     this.#units = unitsOf(model);
-    this.table = new FixedSlots(model.limits.slots, this.#units, positionBytes(model, this.#units));
+    this.table = new FixedSlots(model.limits.slots, this.#units, model.bytesPerPosition);
     this.head = new HeadRunner(model);
     this.#prefill = new PrefillRunner(model);
     this.#decode = new DecodeRunner(model);
@@ -83,8 +83,8 @@ export class SlotsLayout implements Layout {
           for (const { of, start, end } of op.boundaries) boundaries[of]?.copy(op.from, op.to, start, end);
           break;
         case 'release':
-          for (const [unit, { kv }] of stages.entries()) kv.releasePages(op.slot, op.kept[unit] ?? 0);
-          for (const [at, store] of boundaries.entries()) store?.releasePages(op.slot, op.kept[at - 1] ?? 0);
+          for (const { kv } of stages) kv.releasePages(op.slot, op.kept);
+          for (const store of boundaries) store?.releasePages(op.slot, op.kept);
           break;
       }
   }
@@ -271,12 +271,4 @@ function rangeOf(rows: readonly Row[]): { readonly first: number; readonly count
   const indices = rows.map(({ slot }) => slot.index);
   const first = Math.min(...indices);
   return { first, count: Math.max(...indices) - first + 1 };
-}
-
-/** Bytes that a position of a sequence takes in a model. */
-export function positionBytes({ boundaries, hiddenBytes }: StagedModel, { stages }: Units<Stage>): PositionBytes {
-  return {
-    units: stages.map(({ kv }) => kv.bytesPerPosition),
-    boundaries: boundaries.map((store) => (store === null ? 0 : hiddenBytes)),
-  };
 }

@@ -1,6 +1,6 @@
 /** The plan of a GPU's memory, before the model is loaded. */
 import { join } from 'node:path';
-import { blocksOf, allocatedPerPosition, stateBytes } from './memory.js';
+import { blocksOf, bytesPerPosition, stateBytes } from './memory.js';
 import { graphFiles, type ModelLimits } from './graphs.js';
 import type { Manifest, StageKernel } from './manifest.js';
 import { type ExternalTensor, externalTensors } from './onnx-weights.js';
@@ -33,7 +33,7 @@ export function memoryPlan(
   const choice = maxRows * vocab * (2 + 4 * 4);
   return {
     weights: weightBytes([...new Set(graphFiles(manifest, kernels))].map((file) => join(dir, file))),
-    kv: (pages + 1) * page * allocatedPerPosition(manifest) + stores * (tokens + 1) * stateBytes(manifest),
+    kv: (pages + 1) * page * bytesPerPosition(manifest) + stores * (tokens + 1) * stateBytes(manifest),
     scratch: maxRows * vocab * 4 + Math.ceil(ARENA_GROWTH * Math.max(stage, choice)),
   };
 }

@@ -2,16 +2,9 @@
 import { elementBytes } from '../runtime/tensor.js';
 import type { Manifest } from './manifest.js';
 
-/** Most bytes of one position of a sequence: the KV cache of all layers, the largest exit block, hidden states. */
+/** Bytes of one position of a sequence: in all KV caches and hidden states. */
 export function bytesPerPosition(manifest: Manifest): number {
-  const kept = new Set(blocksOf(manifest).map(({ boundary }) => boundary));
-  const layers = trunkLayers(manifest) + Math.max(...blockLayers(manifest));
-  return layers * layerBytes(manifest) + kept.size * stateBytes(manifest);
-}
-
-/** Bytes of one position on a device that commits memory at allocation: all KV caches and hidden states. */
-export function allocatedPerPosition(manifest: Manifest): number {
-  const layers = blocksOf(manifest).reduce((sum, block) => sum + block.layers, trunkLayers(manifest));
+  const layers = [...manifest.stages, ...blocksOf(manifest)].reduce((sum, unit) => sum + unit.layers, 0);
   return layers * layerBytes(manifest) + keptBoundaries(manifest).size * stateBytes(manifest);
 }
 
@@ -37,15 +30,6 @@ export function keptBoundaries(manifest: Pick<Manifest, 'stages' | 'exits'>): Re
 /** Bytes of one hidden state. */
 export function stateBytes({ architecture, floatType }: Manifest): number {
   return architecture.hidden * elementBytes(floatType);
-}
-
-function trunkLayers({ stages }: Pick<Manifest, 'stages'>): number {
-  return stages.reduce((sum, stage) => sum + stage.layers, 0);
-}
-
-/** Layers of each exit's block. */
-function blockLayers({ exits }: Manifest): number[] {
-  return exits.map(({ block }) => block?.layers ?? 0);
 }
 
 /** Bytes of keys and values of one position in one layer. */

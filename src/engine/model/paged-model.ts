@@ -12,7 +12,7 @@ import type { Environment } from '../runtime/environment.js';
 import { type Session, BindingCache, MAX_RANGES } from '../runtime/session.js';
 import { at } from '../../util/at.js';
 import { elementBytes, hostI32 } from '../runtime/tensor.js';
-import { blocksOf, allocatedPerPosition } from './memory.js';
+import { blocksOf, bytesPerPosition } from './memory.js';
 import { type BatchPart, Control, intsOf, writeLongs, type AreaPlan, hasKeys, planAreas } from './control.js';
 import {
   disposeUnits,
@@ -146,7 +146,7 @@ export class PagedModel implements Model {
   }
 
   get bytesPerPosition(): number {
-    return allocatedPerPosition(this.manifest);
+    return bytesPerPosition(this.manifest);
   }
 
   /** Uploads the control data of a run and starts it. Nothing waits for its end. */

@@ -45,7 +45,7 @@ export class Placement {
     const prices = this.#table.slots.flatMap((slot) => {
       if (slot.live) return [];
       const kept = keptOf(sequence, slot, prefix);
-      const copyMs = this.#table.bytesAt(sequence.exit, length - kept) / COPY_BYTES_PER_MS;
+      const copyMs = this.#table.bytesOf(length - kept) / COPY_BYTES_PER_MS;
       const ms = this.#batchMs([...rows, this.#row(sequence, slot)]) + copyMs + evictionMs(slot, kept);
       return [{ slot, ms, lastUsed: slot.length === 0 ? 0 : slot.lastUsed }];
     });
@@ -77,7 +77,7 @@ export class Placement {
       for (const to of gaps) {
         const saved = present - this.#batchMs(rows.with(i, this.#row(sequence, to)));
         if (saved <= most) continue;
-        const gain = saved - this.#table.bytes(from) / COPY_BYTES_PER_MS - evictionMs(to, 0);
+        const gain = saved - this.#table.bytesOf(from.length) / COPY_BYTES_PER_MS - evictionMs(to, 0);
         if (gain <= most) continue;
         best = { sequence, from, to };
         most = gain;

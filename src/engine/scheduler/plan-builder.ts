@@ -71,7 +71,7 @@ export class PlanBuilder {
   /** Drafts for a sequence that decodes alone; null without a draft worth its cost. */
   #draft(sequence: Sequence, now: number): DraftPlan | null {
     const { drafts, planner, slots } = this;
-    const { maxTokens, generated, tokens, exit, request } = sequence;
+    const { maxTokens, generated, tokens, request } = sequence;
     if (!drafts.mayDraft(sequence)) return null;
     if (isCutAtDeadline(request)) {
       // Drafting and verification together take about two steps, and three at most.
@@ -79,7 +79,7 @@ export class PlanBuilder {
       const prefill = workTo(sequence, tokens.length, planner.model);
       if (cutAt(sequence) < planner.endsAt(now, { decode, prefill })) return null;
     }
-    const bytesAt = (ahead: number): number => slots.table.bytesAt(exit, tokens.length + 1 + ahead);
+    const bytesAt = (ahead: number): number => slots.table.bytesOf(tokens.length + 1 + ahead);
     let most = maxTokens - generated - 1;
     while (most > 0 && bytesAt(most) - bytesAt(0) > slots.freeBytes) most >>= 1;
     return drafts.plan(sequence, most);

@@ -35,8 +35,6 @@ export interface SchedulerOptions extends SlotManagerLimits, ChunkLimits {
   /** How many times slower than the costs the machine is at start. */
   readonly slowdown: number;
   readonly drafts: DraftLimits;
-  /** Bytes of a position of a sequence at full depth. */
-  readonly bytesPerPosition: number;
 }
 
 export class Scheduler {
@@ -148,9 +146,9 @@ export class Scheduler {
   }
 
   #occupancy(now: number): Occupancy {
-    const { running, waiting } = this.slots;
-    const { maxRunning: slots, kvBytes, bytesPerPosition } = this.options;
-    const kvPositions = kvBytes / bytesPerPosition;
+    const { running, waiting, table } = this.slots;
+    const { maxRunning: slots, kvBytes } = this.options;
+    const kvPositions = kvBytes / table.bytesPerPosition;
     return { now, slots, live: running, waiting, kvPositions, nets: this.nets.all };
   }
 

@@ -88,18 +88,14 @@ export class SlotManager {
     for (;;) {
       const [sequence] = this.waiting;
       if (!sequence) break;
-      const need = this.table.bytesAt(sequence.exit, sequence.tokens.length + 1);
+      const need = this.table.bytesOf(sequence.tokens.length + 1);
       const isAlone = this.running.length === 0;
       if (this.running.length >= this.limits.maxRunning || (need > this.freeBytes && !isAlone)) {
         if (!this.#preemptForShare(protectedRows)) break;
         continue;
       }
       this.waiting.shift();
-      const match = this.#match(sequence);
-      // A prefix includes the deeper stages that its sequence used. If only the needed part fits, makeRoom would evict
-      // it, and `share` copy it again, at every step.
-      const fits = match !== null && (isAlone || need + this.#excess(sequence, match) <= this.freeBytes);
-      const prefix = fits ? match : null;
+      const prefix = this.#match(sequence);
       if (prefix !== null) this.table.touch(prefix.slot);
       const slot = this.#placement.place(sequence, prefix, this.running);
       sequence.prefix = null;
@@ -151,15 +147,12 @@ export class SlotManager {
     const { slot } = sequence;
     const match = slot && sequence.isPrompt ? this.#match(sequence) : null;
     if (!slot || !match) return 0;
-    if (this.#excess(sequence, match) > this.freeBytes && this.running.length > 1) return 0;
     const before = slot.length;
-    const bytes = this.table.bytes(slot);
     this.table.touch(match.slot);
     this.table.copyPrefix(match.slot, slot, match.length);
     if (sequence.preemptions === 0) sequence.cachedTokens += slot.length - before;
-    const copied = this.table.bytes(slot) - bytes;
     this.#evict();
-    return copied;
+    return this.table.bytesOf(slot.length - before);
   }
 
   /**
@@ -265,10 +258,5 @@ export class SlotManager {
 
   #reuses({ request }: Sequence): boolean {
     return this.limits.prefixReuse && request.promptLogprobs === null;
-  }
-
-  /** Bytes of a prefix beyond what a sequence's exit needs of it. */
-  #excess({ exit }: Sequence, { slot, length }: PrefixMatch): number {
-    return Math.max(0, this.table.bytes(slot, length) - this.table.bytesAt(exit, length));
   }
 }

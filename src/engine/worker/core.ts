@@ -264,7 +264,7 @@ function endedEvent({ sequence, constraint, last }: Answer, { reason, isDryRun }
 
 function schedulerOf(executor: Executor, costs: CostTable, options: CoreOptions): Scheduler {
   const { model, table, mostPrefill } = executor;
-  const { manifest, limits, bytesPerPosition, gate } = model;
+  const { manifest, limits, gate } = model;
   const { slowdown = 1, speculate } = options;
   return new Scheduler(table, {
     ...options,
@@ -274,6 +274,5 @@ function schedulerOf(executor: Executor, costs: CostTable, options: CoreOptions)
     slowdown,
     mostPrefill,
     drafts: { speculate, most: Math.min(limits.maxRows, limits.maxChunk) - 1, hasGate: gate !== null },
-    bytesPerPosition,
   });
 }

@@ -13,7 +13,7 @@ const tokens = (length: number): number[] => Array.from({ length }, () => 7);
 
 /** A pool, and a live slot of it whose units have these frontiers. */
 function world(pages: number) {
-  const pool = new BlockPool(9, units, { pages, page: PAGE, pageBytes: 10 });
+  const pool = new BlockPool(9, units, 10 / PAGE, { pages, page: PAGE });
   let index = 0;
   const slot = (...frontiers: number[]): Slot => {
     const made = at(pool.slots, index++);
@@ -31,9 +31,11 @@ void t.test('a sequence takes whole pages, and gives them back', (t) => {
   const { pool, slot } = world(3);
   const a = slot(5, 5);
   t.equal(pool.blockTableOf(a).length, 2);
-  t.equal(pool.bytes(a, 4), 10);
-  t.equal(pool.bytes(a, 100), 20, 'no more than it has');
-  t.equal(pool.bytesAt(0, 9), 30);
+  t.same(
+    [4, 9].map((length) => pool.bytesOf(length)),
+    [10, 30],
+  );
+  t.equal(pool.held([a]), 20);
   t.throws(() => slot(8, 8), /no page is free for 8 positions/);
   pool.drop(a);
   t.equal(pool.held([a]), 0);
@@ -65,13 +67,13 @@ void t.test('full pages are shared and counted once, each unit as far as it came
   t.equal(pool.held([a, b]), 30);
   t.equal(
     pool.demand([
-      { slot: a, exit: 0, tokens: tokens(11) },
-      { slot: b, exit: 0, tokens: tokens(12) },
+      { slot: a, tokens: tokens(11) },
+      { slot: b, tokens: tokens(12) },
     ]),
     50,
     'two more for b',
   );
-  t.equal(pool.demand([{ slot: null, exit: 0, tokens: tokens(4) }]), 20);
+  t.equal(pool.demand([{ slot: null, tokens: tokens(4) }]), 20);
   pool.drop(a);
   t.equal(pool.held([b]), 20, 'the pages of b stay');
   t.end();

@@ -75,7 +75,7 @@ void t.test('a slot keeps its pages until the slots exceed their memory', (t) =>
   for (const length of [1607, 1200, 803, 90, 1]) {
     write(longest, length, 1);
     write(other, short, 2);
-    const bytes = table.bytes(longest, length) + table.bytes(other, short);
+    const bytes = table.bytesOf(length + short);
     table.drop(longest);
     table.giveBack(bytes);
     t.ok(committed(longest.index) >= length, `${length} positions`);

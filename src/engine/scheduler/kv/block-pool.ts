@@ -5,7 +5,6 @@
  * A page holds the KV cache of all units and the kept hidden states of its positions. Units that lag behind write the
  * same values into a shared page, since its tokens are the same.
  */
-import type { ExitIndex } from '../../../protocol/index.js';
 import { at } from '../../../util/at.js';
 import { type Live, type MemoryOp, SlotTable } from './slot-table.js';
 import type { Slot, Units } from './units.js';
@@ -15,8 +14,6 @@ export interface BlockPoolSize {
   readonly pages: number;
   /** Positions of a page. */
   readonly page: number;
-  /** Bytes of a page in all KV caches and hidden states. */
-  readonly pageBytes: number;
 }
 
 export class BlockPool extends SlotTable {
@@ -34,9 +31,10 @@ export class BlockPool extends SlotTable {
   constructor(
     slots: number,
     units: Units,
+    bytesPerPosition: number,
     private readonly pool: BlockPoolSize,
   ) {
-    super(slots, units);
+    super(slots, units, bytesPerPosition);
     const { pages, page } = pool;
     this.granularity = page;
     this.#freeBlocks = Array.from({ length: pages }, (_, i) => pages - 1 - i);
@@ -72,19 +70,11 @@ export class BlockPool extends SlotTable {
     }
   }
 
-  bytes(slot: Slot, length = Infinity): number {
-    return Math.min(this.blockTableOf(slot).length, this.#count(length)) * this.pool.pageBytes;
-  }
-
-  bytesAt(_: ExitIndex, length: number): number {
-    return this.#count(length) * this.pool.pageBytes;
-  }
-
   held(slots: readonly Slot[]): number {
     this.#round++;
     let pages = 0;
     for (const slot of slots) pages += this.#mark(slot);
-    return pages * this.pool.pageBytes;
+    return this.bytesOf(pages * this.granularity);
   }
 
   demand(live: readonly Live[]): number {
@@ -95,7 +85,7 @@ export class BlockPool extends SlotTable {
       pages += Math.max(0, this.#count(tokens.length + 1) - held);
       if (slot !== null) pages += this.#mark(slot);
     }
-    return pages * this.pool.pageBytes;
+    return this.bytesOf(pages * this.granularity);
   }
 
   /** Shares full pages alone. The target's own full pages stay, with what each unit has of them. */

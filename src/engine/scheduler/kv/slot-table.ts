@@ -6,14 +6,12 @@
  *
  * Must not know: requests, scheduling policy.
  */
-import type { ExitIndex } from '../../../protocol/index.js';
 import { type Units, Slot } from './units.js';
 
 /** A live sequence, as far as its memory goes. */
 export interface Live {
   /** Null for a sequence without a slot. */
   readonly slot: Slot | null;
-  readonly exit: ExitIndex;
   readonly tokens: readonly number[];
 }
 
@@ -29,14 +27,12 @@ export abstract class SlotTable {
   constructor(
     slots: number,
     readonly units: Units,
+    /** Of all units: each position of a sequence counts with them, whatever its exit needs. */
+    readonly bytesPerPosition: number,
   ) {
     this.slots = Array.from({ length: slots }, (_, index) => new Slot(index, units.stages.length));
   }
 
-  /** Bytes of the first `length` positions of a slot. */
-  abstract bytes(slot: Slot, length?: number): number;
-  /** Bytes of a sequence of `length` positions at an exit. */
-  abstract bytesAt(exit: ExitIndex, length: number): number;
   /** Bytes of these slots together; what they share counts once. */
   abstract held(slots: readonly Slot[]): number;
   /** Bytes that live sequences need up to their next position, with their whole prompts. */
@@ -54,6 +50,11 @@ export abstract class SlotTable {
   abstract giveBack(most: number): void;
   /** The operations since the last call. */
   abstract takeOps(): MemoryOp[];
+
+  /** Bytes of a sequence of so many positions. */
+  bytesOf(positions: number): number {
+    return Math.ceil(positions / this.granularity) * this.granularity * this.bytesPerPosition;
+  }
 
   /** Marks a slot as used now. */
   touch(slot: Slot): void {
@@ -108,6 +109,6 @@ export interface CopyOp {
 export interface ReleaseOp {
   readonly op: 'release';
   readonly slot: number;
-  /** Positions that stay, by unit. */
-  readonly kept: readonly number[];
+  /** Positions that stay. */
+  readonly kept: number;
 }

@@ -20,12 +20,9 @@ export interface ExitUnits {
   readonly needed: readonly number[];
 }
 
-/** A trunk stage or an exit block, as far as accounts need it. */
+/** A trunk stage or an exit block, with the boundary that it reads. */
 export interface Unit {
-  readonly entry: {
-    readonly layers: number;
-    readonly boundary: number;
-  };
+  readonly entry: { readonly boundary: number };
 }
 
 /** @typeParam S a unit of the model's layout */
@@ -87,8 +84,8 @@ export class Slot {
   live = false;
   /** Logical time of its last use, for eviction of the least recently used prefix. */
   lastUsed = 0;
-  /** By unit, positions of the slot's memory that the system holds for it. */
-  readonly written: Int32Array;
+  /** Positions of the slot's memory that the system holds for it. */
+  written = 0;
 
   /** @param index place in the KV buffers */
   constructor(
@@ -96,7 +93,6 @@ export class Slot {
     units: number,
   ) {
     this.frontiers = new Int32Array(units);
-    this.written = new Int32Array(units);
   }
 
   frontier(unit: number): number {
@@ -118,7 +114,7 @@ export class Slot {
   /** Sets a unit's frontier after it processed positions up to `end`. */
   reach(unit: number, end: number): void {
     this.frontiers[unit] = end;
-    this.written[unit] = Math.max(this.written[unit] ?? 0, end);
+    this.written = Math.max(this.written, end);
   }
 
   /** Rolls every unit back to at most `length` positions. */
