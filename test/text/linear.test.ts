@@ -1,5 +1,6 @@
 /** Scanners of text that others choose do twice the work for twice the text. */
 import fc from 'fast-check';
+import { Readable } from 'node:stream';
 import t from 'tap';
 import { addFields, noFields } from '../../src/gateway/api/generation/joined-fields.js';
 import { codePointLength } from '../../src/gateway/text/code-points.js';
@@ -7,12 +8,11 @@ import { OpenText, SentenceEnds } from '../../src/gateway/text/sentences/sentenc
 import { StopStrings } from '../../src/gateway/text/stop-strings.js';
 import { boundaryOf, textPieces } from '../../src/gateway/text/text-pieces.js';
 import { ThoughtReader } from '../../src/gateway/text/thoughts.js';
-import { readChunk } from '../../src/gateway/upstream/chunk.js';
+import { ChunkReader, readChunk } from '../../src/gateway/upstream/chunk.js';
 import { HeldAnswer } from '../../src/gateway/upstream/held-answer.js';
 import { HeldBytes } from '../../src/gateway/upstream/held-bytes.js';
-import { ChunkReader } from '../../src/gateway/upstream/chunk-reader.js';
 import { withTexts } from '../../src/gateway/upstream/json-fields.js';
-import { arrivals, frameOf } from '../../src/gateway/upstream/sse-events.js';
+import { eventsIn, frameOf } from '../../src/gateway/upstream/sse-events.js';
 import { jsonSize } from '../../src/util/json-size.js';
 import { workOf } from '../support/work.js';
 
@@ -35,7 +35,8 @@ async function* bytesOf(text: string): AsyncGenerator<Uint8Array> {
   for (const part of partsOf(text)) yield await Promise.resolve(Buffer.from(part));
 }
 const events = async (text: string): Promise<void> => {
-  for await (const group of arrivals(bytesOf(`${text}\n\n`), new HeldBytes('linear'))) group.forEach(frameOf);
+  for await (const group of eventsIn(Readable.from(bytesOf(`${text}\n\n`)), new HeldBytes('linear')))
+    group.forEach(frameOf);
 };
 
 const SCANNERS: Readonly<Record<string, (text: string) => unknown>> = {

@@ -1,12 +1,12 @@
 /** The chunks of a stream, read by the place of their text, and the share of the event loop that streams have. */
 import fc from 'fast-check';
+import { Readable } from 'node:stream';
 import { isDeepStrictEqual } from 'node:util';
 import t from 'tap';
-import { readChunk } from '../../src/gateway/upstream/chunk.js';
-import { ChunkReader } from '../../src/gateway/upstream/chunk-reader.js';
+import { ChunkReader, readChunk } from '../../src/gateway/upstream/chunk.js';
 import { HeldBytes } from '../../src/gateway/upstream/held-bytes.js';
 import { without, withTexts } from '../../src/gateway/upstream/json-fields.js';
-import { arrivals } from '../../src/gateway/upstream/sse-events.js';
+import { eventsIn } from '../../src/gateway/upstream/sse-events.js';
 
 const NAMES = { id: 'here', model: 'm"' };
 
@@ -68,7 +68,7 @@ void t.test('timers have their turn beside a stream that always has more', async
   setTimeout(() => (timer.isOver = true), 50);
   let events = 0;
   let most = 0;
-  for await (const group of arrivals(flood(), new HeldBytes('flood'))) {
+  for await (const group of eventsIn(Readable.from(flood()), new HeldBytes('flood'))) {
     events += group.length;
     most = Math.max(most, group.length);
     if (timer.isOver || events > 1e7) break;

@@ -1,7 +1,8 @@
 /** Held pieces, for texts in any parts and holds in any order: no character twice, none taken back. */
 import fc from 'fast-check';
 import t from 'tap';
-import { type HeldPiece, readChunk } from '../../src/gateway/upstream/chunk.js';
+import type { Piece } from '../../src/gateway/api/generation/choice.js';
+import { readChunk } from '../../src/gateway/upstream/chunk.js';
 import { HeldAnswer, type Hold } from '../../src/gateway/upstream/held-answer.js';
 import { withTexts } from '../../src/gateway/upstream/json-fields.js';
 
@@ -35,7 +36,7 @@ function add(held: HeldAnswer, text: string, hold: Hold): void {
 void t.test('the sent text is a beginning of the text, and grows', (t) => {
   fc.assert(
     fc.property(fc.array(part, { maxLength: 20 }), (parts) => {
-      const sent: HeldPiece[] = [];
+      const sent: Piece[] = [];
       const held = new HeldAnswer(1, (piece) => sent.push(piece));
       const said = (): string => sent.map((piece) => ('text' in piece ? piece.text : '')).join('');
       const whole = parts.map(({ text }) => text).join('');

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { upstreamSections } from '../../src/cli/options/upstream-sections.js';
 import {
-  restOfBudget,
+  budgetHeader,
   upstreamModels,
   type Surroundings,
   type UpstreamOptions,
@@ -42,8 +42,8 @@ void t.test('flags describe one upstream, in the form of a file', (t) => {
   t.throws(() => read({ ...flags, upstream: null }), /--upstream must/);
   t.throws(() => read({ ...flags, upstreamModel: null }), /--upstream-model must/);
   t.throws(() => read({ ...flags, upstreamModel: 'small:10' }, { KEY: 'k' }), /must differ/);
-  t.equal(restOfBudget('x-request-ttl-ms', 1234.5), '1234');
-  t.equal(restOfBudget('x-litellm-timeout', 1234.5), '1.234');
+  t.same(budgetHeader({ deadlineHeader: 'x-ttl-ms' }, 1234.5), { 'x-ttl-ms': '1234' });
+  t.same(budgetHeader({ deadlineHeader: 'x-litellm-timeout' }, 1234.5), { 'x-litellm-timeout': '1.234' });
   t.end();
 });
 

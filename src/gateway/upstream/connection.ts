@@ -4,19 +4,16 @@
  *
  * Must not know: the form of answers, budgets.
  */
-import type { Readable } from 'node:stream';
 import { Pool } from 'undici';
 import { ApiError } from '../api/errors.js';
 import type { HeldBytes } from './held-bytes.js';
-import { arrivals, DONE, type Incoming } from './sse-events.js';
+import type { Body } from './sse-events.js';
 import type { Upstream } from './upstream.js';
 
 /** The phases of an exchange, ms. OpenAI's SDKs wait ten minutes for an answer. */
 const CONNECT_MS = 5000;
 const HEADERS_MS = 600_000;
 const SILENCE_MS = 300_000;
-/** From the last event of a stream to the end of its body. A connection beyond it serves no other request. */
-const BODY_END_MS = 1000;
 const MOST_HEADER_BYTES = 16 * 1024;
 /** Memory of a byte of a whole body: its text, and that under the names of this server. */
 const BODY_BYTES = 2;
@@ -29,15 +26,7 @@ export interface UpstreamResponse {
   /** The headers that a client gets. */
   readonly headers: Readonly<Record<string, string>>;
   readonly isStream: boolean;
-  readonly body: AsyncIterable<Uint8Array> & Pick<Readable, 'destroy' | 'iterator' | 'once' | 'resume'>;
-}
-
-export interface UpstreamRequest {
-  readonly path: '/chat/completions' | '/completions';
-  readonly body: object;
-  readonly requestId: string;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly signal: AbortSignal;
+  readonly body: Body;
 }
 
 export class UpstreamConnection {
@@ -53,7 +42,12 @@ export class UpstreamConnection {
   }
 
   /** @throws ApiError upstream_failed without a response; the reason of the signal once it aborts */
-  async post({ path, body, requestId, headers = {}, signal }: UpstreamRequest): Promise<UpstreamResponse> {
+  async post(
+    path: string,
+    body: object,
+    headers: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<UpstreamResponse> {
     const { url, key, extraHeaders } = this.upstream;
     const asked = this.#pool.request({
       method: 'POST',
@@ -64,7 +58,6 @@ export class UpstreamConnection {
         accept: 'application/json, text/event-stream',
         'accept-encoding': 'identity',
         'user-agent': 'sortie',
-        'x-request-id': requestId,
         ...(key !== null && { authorization: `Bearer ${key}` }),
         ...headers,
       },
@@ -86,48 +79,18 @@ export class UpstreamConnection {
         : `with status ${status}, which is not followed`;
       throw new ApiError('upstream_failed', `The upstream answered ${answer}.`);
     }
-    const passed = PASSED.flatMap((name) => {
-      const value = response.headers[name];
-      return typeof value === 'string' ? [[name, value] as const] : [];
-    });
+    const passed = Object.entries(response.headers).filter(([name]) => PASSED.includes(name));
     const isStream = status === 200 && String(type).startsWith('text/event-stream');
-    return { status, headers: Object.fromEntries(passed), isStream, body: response.body };
+    return {
+      status,
+      headers: Object.fromEntries(passed.map(([n, v]) => [n, String(v)])),
+      isStream,
+      body: response.body,
+    };
   }
 
   async close(): Promise<void> {
     await this.#pool.destroy();
-  }
-}
-
-/** Leaves a body whose events are over: it may end in time, which keeps its connection open for other requests. */
-function leaveBody(body: UpstreamResponse['body']): void {
-  const timer = setTimeout(() => body.destroy(), BODY_END_MS);
-  body.once('close', () => {
-    clearTimeout(timer);
-  });
-  body.resume();
-}
-
-/**
- * The events of a stream up to its last one, in the groups in which they arrive.
- * @throws ApiError for an event that is too long
- */
-export async function* eventsIn(
-  { body }: Pick<UpstreamResponse, 'body'>,
-  held: HeldBytes,
-): AsyncGenerator<Incoming[], void, undefined> {
-  let isTold = false;
-  try {
-    const bytes = body.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>;
-    for await (const events of arrivals(bytes, held)) {
-      const last = events.findIndex((each) => each.type === 'event' && each.data === DONE);
-      isTold = last >= 0;
-      yield isTold ? events.slice(0, last + 1) : events;
-      if (isTold) return;
-    }
-  } finally {
-    if (isTold) leaveBody(body);
-    else body.destroy();
   }
 }
 

@@ -1,7 +1,7 @@
 /** The instants of an answer under a budget. Instants are on the monotonic clock, times in ms. */
 import type { SortieRequest } from '../api/schemas/shared.js';
 import type { BudgetTimes } from '../../protocol/outcome.js';
-import { monotonicMs, timerUntil } from '../../util/clock.js';
+import { timerUntil } from '../../util/clock.js';
 import { present } from '../../util/present.js';
 import type { FirstPart } from './upstream-body.js';
 
@@ -28,10 +28,14 @@ const PASSED = new DeadlinePassed();
 export class Deadline {
   /** When the answer ends, so that its last byte is out by the deadline. */
   readonly endsAt: number;
+  /** Whether any content is the first part; else a whole sentence is. */
+  readonly isContent: boolean;
   /** When the first part is to go out: that of the budget, else a sentence by the deadline. */
   readonly firstAt: number;
-  #firstSentAt: number | null = null;
+  /** When a part of the answer went out. */
+  firstSentAt: number | null = null;
   readonly #over = new AbortController();
+  readonly signal = this.#over.signal;
   readonly #passed: Promise<undefined>;
   #timer: NodeJS.Timeout | undefined;
   readonly #place: number;
@@ -47,6 +51,7 @@ export class Deadline {
     const others = [place - 1, place, place + 1].reduce((sum, each) => sum + (open.get(each) ?? 0), 0);
     open.set(place, (open.get(place) ?? 0) + 1);
     this.endsAt = passesAt - Math.min(BYTES_MS + others * END_MS, BYTES_SHARE * budgetMs);
+    this.isContent = first?.isSentence === false;
     const firstMs = first?.ms ?? Infinity;
     this.firstAt = Math.min(this.endsAt, arrivedAt + firstMs - Math.min(BYTES_MS, BYTES_SHARE * firstMs));
     this.#passed = new Promise((resolve) => {
@@ -57,30 +62,16 @@ export class Deadline {
     });
   }
 
-  get signal(): AbortSignal {
-    return this.#over.signal;
-  }
-
-  /** Whether any content is the first part; else a whole sentence is. */
-  get isContent(): boolean {
-    return this.first?.isSentence === false;
-  }
-
   /** Whether text goes out in whole sentences until the first one. */
   get awaitsSentence(): boolean {
-    return this.first?.isSentence === true && this.#firstSentAt === null;
-  }
-
-  /** A part of the answer goes out. */
-  sent(): void {
-    this.#firstSentAt ??= monotonicMs();
+    return this.first?.isSentence === true && this.firstSentAt === null;
   }
 
   /** Budget and time of the first part: without end as long as it is not out; null: the budget states none. */
   firstTold() {
     if (this.first === null) return null;
     const { ms, isSentence } = this.first;
-    const tookMs = (this.#firstSentAt ?? Infinity) - this.arrivedAt;
+    const tookMs = (this.firstSentAt ?? Infinity) - this.arrivedAt;
     const times = (of: number): Partial<BudgetTimes> => ({ [isSentence ? 'sentenceMs' : 'ttftMs']: of });
     const report = {
       [isSentence ? 'first_sentence_budget_ms' : 'slo_ttft_ms']: ms,

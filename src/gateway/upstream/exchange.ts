@@ -7,21 +7,27 @@ import { monotonicMs } from '../../util/clock.js';
 import { present } from '../../util/present.js';
 import { type Ending, outcomeOf } from '../../protocol/outcome.js';
 import type { Breaker } from './breaker.js';
-import type { Chunk } from './chunk.js';
-import { ChunkReader } from './chunk-reader.js';
+import { type Chunk, ChunkReader, type NamedChunk } from './chunk.js';
 import { formOf, type OpenBody, type UpstreamCall } from './call.js';
-import { eventsIn, Unreachable, type UpstreamConnection, type UpstreamResponse, wholeBody } from './connection.js';
+import { Unreachable, type UpstreamConnection, type UpstreamResponse } from './connection.js';
 import type { Deadline } from './deadline.js';
 import type { EarlyStarts } from './early-start.js';
 import { HeldBytes } from './held-bytes.js';
-import { DONE } from './sse-events.js';
-import { budgetHeader, estimatedTokens, forwardedBody, promptTokens, type UpstreamSettings } from './upstream-body.js';
+import { DONE, eventsIn, type Incoming } from './sse-events.js';
+import { budgetHeader } from './upstream.js';
+import { estimatedTokens, forwardedBody, promptTokens, type UpstreamSettings } from './upstream-body.js';
 
 /** Statuses that say that the server has no capacity. */
 const REFUSED = [429, 503];
 
 /** Stands in place of a key. */
 const HIDDEN = '***';
+
+/** An event of a stream; null: it is no chunk. */
+export interface ChunkEvent {
+  readonly event: Incoming;
+  readonly chunk: NamedChunk | null;
+}
 
 /** The parts that all models and answers of one upstream share. */
 export interface SharedParts {
@@ -107,13 +113,9 @@ export class Exchange {
     const { upstream } = this.connection;
     const { tenant } = request.caller;
     const endsAt = Math.min(this.deadline?.endsAt ?? Infinity, request.arrivedAt + (budget?.totalMs ?? Infinity));
-    const asked = this.connection.post({
-      path,
-      body: forwardedBody(request, upstream, changes),
-      requestId: request.id,
-      headers: { ...this.#trace?.headers, ...(budget !== null && budgetHeader(upstream, endsAt - monotonicMs())) },
-      signal,
-    });
+    const left = budget === null ? {} : budgetHeader(upstream, endsAt - monotonicMs());
+    const headers = { 'x-request-id': request.id, ...this.#trace?.headers, ...left };
+    const asked = this.connection.post(path, forwardedBody(request, upstream, changes), headers, signal);
     const response = await asked.catch((error: unknown) => {
       if (error instanceof Unreachable) breaker?.unreachable(monotonicMs());
       else if (!signal.aborted) breaker?.failed(tenant, monotonicMs());
@@ -126,40 +128,47 @@ export class Exchange {
   }
 
   /**
-   * The chunks of an answer, up to its end. A whole answer is one chunk.
+   * The events of a stream with their chunks, in the groups in which they arrive.
+   * @param names new texts of fields at the top of chunks
+   * @param isOpen whether errors and other texts pass, without a chunk
    * @throws ApiError upstream_failed for another text, or without an end
    */
-  async *chunks(response: UpstreamResponse): AsyncGenerator<Chunk, void, undefined> {
-    const chunks = new ChunkReader({}, (text) => this.withoutKey(text));
-    const read = (data: string): Chunk => {
-      const chunk = chunks.read(data);
-      this.held.add(chunk.bytes);
-      this.count(chunk);
-      return chunk;
-    };
-    if (!response.isStream) {
-      yield read(await wholeBody(response, this.call.request.signal, this.held));
-      return;
-    }
+  async *events(
+    response: UpstreamResponse,
+    names: Readonly<Record<string, string>>,
+    isOpen: boolean,
+  ): AsyncGenerator<readonly ChunkEvent[], void, undefined> {
+    const chunks = new ChunkReader(names, this.withoutKey);
     const ended = new Set<number>();
     let isTold = false;
-    for await (const events of eventsIn(response, this.held)) {
+    for await (const events of eventsIn(response.body, this.held)) {
+      const read: ChunkEvent[] = [];
       for (const event of events) {
-        // Comments are no sign of an answer. The gateway sends its own.
-        if (event.type === 'comment') continue;
-        isTold = event.data === DONE;
-        if (isTold) break;
-        const chunk = read(event.data);
-        for (const piece of chunk.pieces) if ('finishReason' in piece) ended.add(piece.index);
-        yield chunk;
+        isTold = event.type === 'event' && event.data === DONE;
+        try {
+          const chunk = event.type === 'comment' || isTold ? null : this.count(chunks.read(event.data));
+          for (const piece of chunk?.pieces ?? []) if ('finishReason' in piece) ended.add(piece.index);
+          read.push({ event, chunk });
+        } catch (error) {
+          if (!isOpen) {
+            yield read;
+            throw error;
+          }
+          read.push({ event, chunk: null });
+        }
       }
+      yield read;
     }
     // Some upstreams give fewer choices than the request asks for.
-    if (ended.size < (isTold ? 1 : formOf(this.call).choices))
+    const least = isTold ? 1 : formOf(this.call).choices;
+    if (ended.size < (isOpen ? Number(!isTold) : least))
       throw new ApiError('upstream_failed', 'The stream of the upstream ended early.');
   }
 
-  count({ json: { usage }, pieces, text, characters }: Chunk): void {
+  /** Counts a part of the answer, or a whole one. */
+  count<T extends Chunk>(chunk: T): T {
+    const { json, pieces, text, characters } = chunk;
+    const { usage } = json;
     for (const piece of pieces) if ('finishReason' in piece) this.#finishReason = piece.finishReason;
     this.#characters += characters;
     // Only content is a first token: thoughts and roles are none.
@@ -169,6 +178,12 @@ export class Exchange {
     }
     if (typeof usage?.prompt_tokens === 'number' && typeof usage.completion_tokens === 'number')
       this.#stated = countsOf(usage.prompt_tokens, usage.completion_tokens);
+    return chunk;
+  }
+
+  /** The client has all text so far. Other APIs repeat it in their last event. */
+  sent(): void {
+    this.held.keep(this.call.writing.errorBody === null ? 0 : this.#characters);
   }
 
   /** The upstream did not end its answer. @param ending as the client sees it; absent: in the text so far */
@@ -230,10 +245,10 @@ export class Exchange {
   }
 
   /** An error of the upstream, which may repeat the headers of its request, without the key. */
-  withoutKey(text: string): string {
+  readonly withoutKey = (text: string): string => {
     const { key } = this.connection.upstream;
     return key === null ? text : text.replaceAll(key, HIDDEN).replaceAll(key.replaceAll('/', '\\/'), HIDDEN);
-  }
+  };
 
   /** @param hasFailed whether the gateway throws */
   end(hasFailed: boolean): void {

@@ -28,8 +28,6 @@ interface Served extends SharedParts {
   readonly metrics: UpstreamMetrics;
 }
 
-type Settings = UpstreamSettings & { readonly mode: NetMode };
-
 export class UpstreamGateway {
   readonly #served = new Map<string, Served>();
 
@@ -83,8 +81,7 @@ export class UpstreamGateway {
     const { model, metrics, connection } = served;
     const call = { ...asked, request: withCap(asked) };
     const { request } = call;
-    const stated = settingsOf(limits, request, model.defaults);
-    const settings = { ...stated, mode: stated.net ?? this.nets.mode };
+    const settings = settingsOf(limits, request, model.defaults, this.nets.mode);
     const release = reserved(call);
     request.addLogFields({ model: model.name });
     request.trace?.describe({ 'gen_ai.request.model': model.name, 'gen_ai.provider.name': 'upstream' });
@@ -105,25 +102,22 @@ export class UpstreamGateway {
   #answered(
     served: Served,
     call: UpstreamCall,
-    settings: Settings,
+    settings: UpstreamSettings,
     exchange: Exchange,
     local: ApiContext | null,
   ): Promise<PlainAnswer | null> {
-    const { first, mode } = settings;
     // Without a landing the answer may be late, as the local model's.
     const budget = settings.budget?.onMiss === 'continue' ? null : settings.budget;
-    if (mode === 'off' || (budget === null && first === null)) {
-      if (call.writing.errorBody === null) return passThrough(call, exchange);
-      const untimed = { ...settings, budget: null, first: null, holdsSentences: false };
-      return new TimedAnswer(served, call, untimed, exchange, null).run();
-    }
-    const nets = this.#netsOf(local, call, settings);
-    return new TimedAnswer(served, call, { ...settings, budget }, exchange, nets).run();
+    const isTimed = settings.net !== 'off' && (budget !== null || settings.first !== null);
+    if (!isTimed && call.writing.errorBody === null) return passThrough(call, exchange);
+    const untimed = { ...settings, budget: null, first: null, holdsSentences: false };
+    const nets = isTimed ? this.#netsOf(local, call, settings) : null;
+    return new TimedAnswer(served, call, isTimed ? { ...settings, budget } : untimed, exchange, nets).run();
   }
 
   /** Null: the answer has no net, which its header says. */
-  #netsOf(context: ApiContext | null, call: UpstreamCall, { mode, budget }: Settings): NetShared | null {
-    const none: NoNet | null = mode !== 'answer' ? 'off' : budget?.onMiss === 'truncate' ? 'on_miss' : null;
+  #netsOf(context: ApiContext | null, call: UpstreamCall, { net, budget }: UpstreamSettings): NetShared | null {
+    const none: NoNet | null = net !== 'answer' ? 'off' : budget?.onMiss === 'truncate' ? 'on_miss' : null;
     if (none === null && context !== null) return { context, observed: this.nets.observed };
     call.header('x-sortie-net', 'none');
     call.header('x-sortie-net-reason', none ?? 'no_model');

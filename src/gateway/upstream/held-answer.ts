@@ -5,17 +5,17 @@
  */
 import { SentenceEnds } from '../text/sentences/sentence-ends.js';
 import type { Ending } from '../../protocol/outcome.js';
-import { emptyDelta } from '../api/generation/choice.js';
-import { type HeldPiece, isOther } from './chunk.js';
+import { emptyDelta, type Piece } from '../api/generation/choice.js';
+import { isOther } from './chunk.js';
 
 /** `none`: text goes out as it comes. `sentence`: it goes out up to the last end of a sentence. `all`: it waits. */
 export type Hold = 'none' | 'sentence' | 'all';
 
-const textOf = (piece: HeldPiece): string => ('text' in piece ? piece.text : '');
+const textOf = (piece: Piece): string => ('text' in piece ? piece.text : '');
 
 export class HeldAnswer {
-  #held: HeldPiece[] = [];
-  readonly #ends = new SentenceEnds();
+  #held: Piece[] = [];
+  readonly ends = new SentenceEnds();
   /** Characters of the text so far. */
   received = 0;
   /** Characters that went out. */
@@ -33,13 +33,13 @@ export class HeldAnswer {
    */
   constructor(
     private readonly choices: number,
-    private readonly send: (piece: HeldPiece) => void,
+    private readonly send: (piece: Piece) => void,
   ) {}
 
-  add(piece: HeldPiece, hold: Hold): void {
+  add(piece: Piece, hold: Hold): void {
     const text = textOf(piece);
     this.received += text.length;
-    this.#ends.add(text);
+    this.ends.add(text);
     this.isOther ||= isOther(piece);
     if ('finishReason' in piece) this.#ended.add(piece.index);
     this.#held.push(piece);
@@ -47,14 +47,9 @@ export class HeldAnswer {
     this.release(hold === 'sentence' && (this.isOther || this.isFinished) ? 'none' : hold);
   }
 
-  /** Whole sentences so far. */
-  get sentences(): number {
-    return this.#ends.count;
-  }
-
-  /** Whether the text would have a whole sentence if it ended here. */
-  get hasSentence(): boolean {
-    return this.#ends.lastIfOver > 0;
+  /** Whether a piece waits. */
+  get isHolding(): boolean {
+    return this.#held.length > 0;
   }
 
   /** Whether each choice ended by itself. */
@@ -64,7 +59,7 @@ export class HeldAnswer {
 
   /** Sends the pieces that need not wait. */
   release(hold: Hold): void {
-    if (hold !== 'all') this.#sendTo(hold === 'none' ? Infinity : this.#ends.last);
+    if (hold !== 'all') this.#sendTo(hold === 'none' ? Infinity : this.ends.last);
   }
 
   /**
@@ -72,7 +67,7 @@ export class HeldAnswer {
    * @returns the end as a client sees it; null without any text
    */
   landed(): Ending | null {
-    const end = this.#ends.lastIfOver;
+    const end = this.ends.lastIfOver;
     const length = Math.max(end, this.sent);
     if (length > 0) this.#sendTo(length);
     this.#held = [];
@@ -83,22 +78,21 @@ export class HeldAnswer {
   #sendTo(limit: number): void {
     let count = 0;
     let end = this.sent;
-    for (const piece of this.#held) {
+    for (let piece = this.#held[0]; piece !== undefined; piece = this.#held[++count]) {
       if (end + textOf(piece).length > limit) break;
       end += textOf(piece).length;
-      count++;
     }
+    if (count === 0 && end >= limit) return;
     const ready = this.#held.splice(0, count);
-    const [next] = this.#held;
+    const next = this.#held[0];
     if (next !== undefined && 'text' in next && end < limit) {
-      const { index, text, bytes = 0 } = next;
-      this.#held[0] = { ...emptyDelta(index), text: text.slice(limit - end), bytes };
-      ready.push({ ...next, text: text.slice(0, limit - end), bytes: 0 });
+      this.#held[0] = { ...emptyDelta(next.index), text: next.text.slice(limit - end) };
+      ready.push({ ...next, text: next.text.slice(0, limit - end) });
     }
     for (const piece of ready) this.#send(piece);
   }
 
-  #send(piece: HeldPiece): void {
+  #send(piece: Piece): void {
     const text = textOf(piece);
     const solid = text.trimEnd().length;
     if (solid > 0) this.#sentSolid = this.sent + solid;

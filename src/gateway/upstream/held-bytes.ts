@@ -62,9 +62,14 @@ export class HeldBytes {
     this.#bytes -= bytes;
   }
 
+  /** Frees all but these. */
+  keep(bytes: number): void {
+    this.free(Math.max(0, this.#bytes - bytes));
+  }
+
   /** The answer is over. */
   close(): void {
-    this.free(this.#bytes);
+    this.keep(0);
     this.#isClosed = true;
   }
 }

@@ -4,8 +4,9 @@ const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const OPEN: ReadonlySet<number> = new Set([0x5b, 0x7b]);
 const CLOSE: ReadonlySet<number> = new Set([0x5d, 0x7d]);
-/** Stands between a key and its value. */
-const COLON = /[ \t\n\r]*:[ \t\n\r]*/y;
+/** Stand between a key and its value. */
+const COLON = 0x3a;
+const BETWEEN: ReadonlySet<number> = new Set([0x20, 0x09, 0x0a, 0x0d, COLON]);
 
 /** The index behind the string that begins at `start`. */
 export function stringEnd(json: string, start: number): number {
@@ -19,8 +20,10 @@ export function stringEnd(json: string, start: number): number {
 
 /** The index of the value behind a key that ends at `end`; null for a string that is no key. */
 function valueStart(json: string, end: number): number | null {
-  COLON.lastIndex = end;
-  return COLON.test(json) ? COLON.lastIndex : null;
+  let at = end;
+  let isKey = false;
+  for (; BETWEEN.has(json.charCodeAt(at)); at++) isKey ||= json.charCodeAt(at) === COLON;
+  return isKey ? at : null;
 }
 
 /**

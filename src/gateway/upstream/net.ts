@@ -272,7 +272,7 @@ export class Net {
 
   #add(piece: Piece): void {
     this.#text.add(piece, this.#isDue ? this.answer.localHold : 'all');
-    const parts = this.answer.deadline.isContent ? this.#text.received : this.#text.sentences;
+    const parts = this.answer.deadline.isContent ? this.#text.received : this.#text.ends.count;
     if (parts > 0) this.#spoke();
   }
 
@@ -301,7 +301,7 @@ export class Net {
 
   /** A text that is cut without a sentence is no answer, and leaves the upstream its time. */
   #due(): void {
-    if (this.#end?.outcome === 'cut' && !this.#text.hasSentence) return;
+    if (this.#end?.outcome === 'cut' && this.#text.ends.lastIfOver === 0) return;
     this.#show();
     if (this.#end !== null) this.answer.sendLocal(null);
   }

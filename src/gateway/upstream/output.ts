@@ -1,15 +1,14 @@
 /** The client's side of an answer in pieces: a stream, or a body that is collected. Must not know: upstreams, time. */
 import { ApiError, toApiError } from '../api/errors.js';
 import type { CallPart } from '../api/generation/call-reader.js';
-import type { ChoiceEnd, FinishReason } from '../api/generation/choice.js';
+import type { ChoiceEnd, FinishReason, Piece } from '../api/generation/choice.js';
 import { noFields } from '../api/generation/joined-fields.js';
 import type { Form, FormAnswer } from '../api/generation/serve.js';
 import { present } from '../../util/present.js';
 import type { TextTokenizer } from '../text/tokenizer.js';
 import { asksUsage, type ClientStream, isStreamed, type PlainAnswer, plainId, type UpstreamCall } from './call.js';
-import { type ChunkJson, type HeldPiece, readObject } from './chunk.js';
+import { type ChunkJson, readObject } from './chunk.js';
 import { type Counts, countsOf } from './exchange.js';
-import type { HeldBytes } from './held-bytes.js';
 import { without } from './json-fields.js';
 
 /** The end of an answer. */
@@ -126,7 +125,6 @@ export class Output {
   /** @param tokenizer of the local model that may answer; null without one */
   constructor(
     private readonly call: UpstreamCall,
-    private readonly held: HeldBytes,
     tokenizer: TextTokenizer | null,
   ) {
     const { writing } = call;
@@ -151,19 +149,12 @@ export class Output {
     this.#answer.isLocal();
   }
 
-  send({ bytes = 0, ...piece }: HeldPiece): void {
+  send(piece: Piece): void {
     const choice = (this.#answer.choices[piece.index] ??= writtenChoice());
     if ('finishReason' in piece) {
       choice.finishReason ??= piece.finishReason;
       this.#ends.push(piece);
-      return;
-    }
-    this.#form.add(piece.call === null ? piece : { ...piece, call: this.#callOf(piece.call, choice) });
-    // Other APIs repeat the whole text in their last event.
-    const { text, thoughts, call } = piece;
-    const kept =
-      this.call.writing.errorBody === null ? 0 : text.length + thoughts.length + (call?.arguments.length ?? 0);
-    if (this.isSeen) this.held.free(Math.max(0, bytes - kept));
+    } else this.#form.add(piece.call === null ? piece : { ...piece, call: this.#callOf(piece.call, choice) });
   }
 
   /** A part of a call, whose first one alone has id and name. */

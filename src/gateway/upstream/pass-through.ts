@@ -3,12 +3,11 @@
  *
  * Must not know: landings.
  */
-import { ApiError, ClientGone, toApiError } from '../api/errors.js';
+import { ClientGone, toApiError } from '../api/errors.js';
 import { isCounts, readChunk, readObject } from './chunk.js';
-import { ChunkReader, type NamedChunk } from './chunk-reader.js';
 import { answerId, asksUsage, type PlainAnswer, type UpstreamCall } from './call.js';
-import { connectionError, eventsIn, type UpstreamResponse, wholeBody } from './connection.js';
-import type { Exchange } from './exchange.js';
+import { connectionError, type UpstreamResponse, wholeBody } from './connection.js';
+import type { ChunkEvent, Exchange } from './exchange.js';
 import { bytesOf } from './held-bytes.js';
 import { withTexts } from './json-fields.js';
 import { DONE, type Incoming } from './sse-events.js';
@@ -45,55 +44,22 @@ export async function plainAnswer(
   return { status, headers, body: withTexts(text, names) };
 }
 
-/** The events of a stream as its client gets them. */
-class PassedEvents {
-  isDone = false;
-  isEnded = false;
-  readonly #names: Readonly<Record<string, string>>;
-  readonly #chunks: ChunkReader;
-  readonly #isCounted: boolean;
-  /** The end of the text waits for counts that do not pass. The report of another Sortie moves from them to it. */
+/** The end of a text waits for counts that do not pass. The report of another Sortie moves from them to it. */
+class HiddenCounts {
   #last: Extract<Incoming, { readonly type: 'event' }>[] = [];
   #report: unknown = undefined;
 
-  constructor(
-    call: UpstreamCall,
-    private readonly exchange: Exchange,
-  ) {
-    this.#names = namesHere(call);
-    this.#chunks = new ChunkReader(this.#names);
-    this.#isCounted = asksUsage(call);
-  }
-
   /** @returns the events that go out */
-  add(event: Incoming): Incoming[] {
-    if (event.type === 'comment') return [{ ...event, text: this.exchange.withoutKey(event.text) }];
-    this.isDone = event.data === DONE;
-    const chunk = this.#read(event.data);
-    const isEnd = chunk?.pieces.some((piece) => 'finishReason' in piece) === true;
-    this.isEnded ||= isEnd;
-    if (chunk !== null && !this.#isCounted && isCounts(chunk.json)) {
+  add({ event, chunk }: ChunkEvent): Incoming[] {
+    if (event.type === 'comment') return [event];
+    if (chunk !== null && isCounts(chunk.json)) {
       this.#report = chunk.json.sortie;
       return [];
     }
     const out: Incoming[] = this.rest();
-    const named = chunk?.data ?? withTexts(event.data, this.#names);
-    // An error may repeat the headers of its request.
-    const data = chunk === null || chunk.pieces.length === 0 ? this.exchange.withoutKey(named) : named;
-    (isEnd && !this.#isCounted ? this.#last : out).push({ ...event, data });
+    const isEnd = chunk?.pieces.some((piece) => 'finishReason' in piece) === true;
+    (isEnd ? this.#last : out).push(event);
     return out;
-  }
-
-  /** Counts a chunk. Null: an error, or another text, which passes. */
-  #read(data: string): NamedChunk | null {
-    if (this.isDone) return null;
-    try {
-      const chunk = this.#chunks.read(data);
-      this.exchange.count(chunk);
-      return chunk;
-    } catch {
-      return null;
-    }
   }
 
   /** The events that wait. */
@@ -107,22 +73,30 @@ class PassedEvents {
 
 async function passEvents(response: UpstreamResponse, call: UpstreamCall, exchange: Exchange): Promise<void> {
   const { signal } = call.request;
+  const names = namesHere(call);
   const out = call.open();
-  const passed = new PassedEvents(call, exchange);
+  const hidden = asksUsage(call) ? null : new HiddenCounts();
+  let isDone = false as boolean;
+  // An error and a comment may repeat the headers of their request.
+  const named = ({ event, chunk }: ChunkEvent): Incoming => {
+    if (event.type === 'comment') return { ...event, text: exchange.withoutKey(event.text) };
+    isDone = event.data === DONE;
+    const data = chunk?.data ?? withTexts(event.data, names);
+    return { ...event, data: chunk === null || chunk.pieces.length === 0 ? exchange.withoutKey(data) : data };
+  };
   try {
-    for await (const events of eventsIn(response, exchange.held)) {
-      out.pass(events.flatMap((event) => passed.add(event)));
+    for await (const events of exchange.events(response, names, true)) {
+      const passed = events.map((each) => ({ ...each, event: named(each) }));
+      out.pass(passed.flatMap((each) => hidden?.add(each) ?? [each.event]));
       await out.drained();
       signal.throwIfAborted();
     }
-    if (!passed.isDone && !passed.isEnded)
-      throw new ApiError('upstream_failed', 'The stream of the upstream ended early.');
-    out.pass(passed.rest());
-    out.end(passed.isDone ? null : DONE);
+    out.pass(hidden?.rest() ?? []);
+    out.end(isDone ? null : DONE);
   } catch (thrown) {
     const fault = connectionError(thrown, signal);
     if (fault instanceof ClientGone) return;
-    out.pass(passed.rest());
+    out.pass(hidden?.rest() ?? []);
     exchange.broke('upstream_failed');
     const error = toApiError(exchange.failed(fault));
     if (out.reject(error)) return;

@@ -12,8 +12,8 @@ import type { NetTrigger } from '../telemetry/upstream-metrics.js';
 import type { Ending } from '../../protocol/outcome.js';
 import { monotonicMs } from '../../util/clock.js';
 import { type AnswerForm, formOf, isStreamed, type PlainAnswer, type UpstreamCall } from './call.js';
-import { type Chunk, type HeldPiece, isOther, Refused } from './chunk.js';
-import { connectionError } from './connection.js';
+import { type Chunk, isOther, readChunk, Refused } from './chunk.js';
+import { connectionError, wholeBody } from './connection.js';
 import { Deadline, DeadlinePassed } from './deadline.js';
 import { type Counts, countsOf, type Exchange, type SharedParts, type Told } from './exchange.js';
 import { HeldAnswer, type Hold } from './held-answer.js';
@@ -79,7 +79,7 @@ export class TimedAnswer implements NetFor {
     this.#signal = AbortSignal.any([call.request.signal, this.deadline.signal, this.#ended.signal]);
     const form = formOf(call);
     this.form = { ...form, mayLand: this.#isTimed && form.mayLand };
-    const output = (this.#output = new Output(call, exchange.held, nets?.context.model.tokenizer ?? null));
+    const output = (this.#output = new Output(call, nets?.context.model.tokenizer ?? null));
     this.localHold = !output.isSeen || form.isWholeOnly ? 'all' : settings.holdsSentences ? 'sentence' : 'none';
     this.#held = new HeldAnswer(form.choices, (piece) => {
       // Thoughts decide nothing.
@@ -188,7 +188,7 @@ export class TimedAnswer implements NetFor {
 
   /** Whether the text of the upstream may end here. */
   get #hasEnd(): boolean {
-    return this.#held.isFinished || (this.form.mayLand && this.#held.hasSentence);
+    return this.#held.isFinished || (this.form.mayLand && this.#held.ends.lastIfOver > 0);
   }
 
   /** The first text decides whose answer it is. The other side ends. */
@@ -208,21 +208,25 @@ export class TimedAnswer implements NetFor {
     const signal = this.#signal;
     const response = await exchange.ask(signal, this.#isTimed ? { stream: true } : {}, this.shared.breaker);
     if (response.status >= 300) return plainAnswer(response, {}, exchange, signal);
-    for await (const chunk of exchange.chunks(response)) {
-      this.#add(chunk);
-      await this.#output.drained();
-      signal.throwIfAborted();
-    }
+    if (!response.isStream) this.#add(exchange.count(readChunk(await wholeBody(response, signal, exchange.held))));
+    else
+      for await (const events of exchange.events(response, {}, false)) {
+        for (const { chunk } of events) if (chunk !== null) this.#add(chunk);
+        await this.#output.drained();
+        signal.throwIfAborted();
+      }
     this.#isTold = true;
     return null;
   }
 
-  #add({ json, pieces }: Chunk): void {
+  #add({ json, pieces, bytes }: Chunk): void {
+    this.exchange.held.add(bytes);
     if (this.#winner !== 'local') this.#output.read(json);
     for (const piece of pieces) this.#held.add(piece, this.#hold());
+    if (this.#output.isSeen && !this.#held.isHolding) this.exchange.sent();
     // The text of a whole answer is sent at its end.
-    const { isFinished, isOther, received, sentences } = this.#held;
-    const hasPart = sentences > 0 || (this.deadline.isContent && received > 0);
+    const { isFinished, isOther, received, ends } = this.#held;
+    const hasPart = ends.count > 0 || (this.deadline.isContent && received > 0);
     if (!isFinished && !(this.form.mayLand && (isOther || hasPart))) return;
     this.#known(true);
     this.#claim('upstream');
@@ -235,8 +239,8 @@ export class TimedAnswer implements NetFor {
     this.shared.early.observe(this.call.request.caller.tenant, !hasPart || monotonicMs() > this.deadline.firstAt);
   }
 
-  #send(piece: HeldPiece): void {
-    if ('finishReason' in piece || piece.thoughts === '') this.deadline.sent();
+  #send(piece: Piece): void {
+    if ('finishReason' in piece || piece.thoughts === '') this.deadline.firstSentAt ??= monotonicMs();
     this.#output.send(piece);
   }
 
@@ -248,7 +252,7 @@ export class TimedAnswer implements NetFor {
     if (!this.#output.isSeen || (mayNet && !form.mayLand)) return 'all';
     if (holdsSentences || deadline.awaitsSentence || (mayNet && !deadline.isContent)) return 'sentence';
     if (budget?.onMiss === 'truncate' || !form.mayLand) return 'none';
-    return deadline.holds(monotonicMs(), this.exchange.firstTextAt, this.#held.sentences) ? 'sentence' : 'none';
+    return deadline.holds(monotonicMs(), this.exchange.firstTextAt, this.#held.ends.count) ? 'sentence' : 'none';
   }
 
   /** The upstream's answer that is no stream. */

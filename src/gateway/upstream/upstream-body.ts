@@ -11,7 +11,7 @@ import { type Static, Type, validatorOf, words } from '../../util/schema.js';
 import { validationMessage } from '../../util/validation-message.js';
 import { answersOf, formOf, type OpenBody, promptsOf, type UpstreamCall } from './call.js';
 import { without } from './json-fields.js';
-import { restOfBudget, type Upstream, type UpstreamModel } from './upstream.js';
+import type { Upstream, UpstreamModel } from './upstream.js';
 
 const { latency_budget_ms, budget_on_miss, slo_ttft_ms, first_sentence_ms } = SortieRequest.properties;
 
@@ -44,8 +44,7 @@ export interface UpstreamSettings {
   readonly first: FirstPart | null;
   /** Whether text goes out in whole sentences only. */
   readonly holdsSentences: boolean;
-  /** Null: as the operator says. */
-  readonly net: NetMode | null;
+  readonly net: NetMode;
 }
 
 /**
@@ -56,6 +55,7 @@ export function settingsOf(
   { policy: ofServer }: Pick<Limits, 'policy'>,
   request: ApiRequest<OpenBody>,
   { latencyBudgetMs: totalMs, onMiss, commit: usual, net: ofModel }: UpstreamModel['defaults'],
+  mode: NetMode,
 ): UpstreamSettings {
   const { commit = usual, net, ...stated } = ownFields(request.body);
   const policy = policyOf(ofServer, { ...openPolicy, defaultBudget: totalBudget(totalMs), onMiss, net: ofModel });
@@ -64,7 +64,7 @@ export function settingsOf(
     budget: budget?.totalMs == null ? null : { ...budget, totalMs: budget.totalMs },
     first: firstPart(budget, request),
     holdsSentences: commit === 'sentence',
-    net: net ?? headerWord(request.headers, ASKED.net, NET_MODES) ?? request.caller.policy.net ?? policy.net ?? null,
+    net: net ?? headerWord(request.headers, ASKED.net, NET_MODES) ?? request.caller.policy.net ?? policy.net ?? mode,
   };
 }
 
@@ -95,11 +95,6 @@ export function forwardedBody({ body }: ApiRequest<OpenBody>, { model }: Upstrea
   const { stream, stream_options: options } = asked as OpenBody;
   if (stream !== true) return asked;
   return { ...asked, stream_options: { ...(typeof options === 'object' && options), include_usage: true } };
-}
-
-/** The header with the rest of the budget at this moment. */
-export function budgetHeader({ deadlineHeader }: Upstream, msLeft: number): Record<string, string> {
-  return { [deadlineHeader]: restOfBudget(deadlineHeader, Math.max(1, msLeft)) };
 }
 
 /** Names of vLLM, llama.cpp, text-generation-webui, TabbyAPI and Ollama for lengths, and for answers to a prompt. */

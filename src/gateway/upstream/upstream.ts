@@ -6,6 +6,7 @@ import {
   type UpstreamEntry,
   DEADLINE_HEADER,
 } from '../../cli/options/upstream-sections.js';
+import { at } from '../../util/at.js';
 
 /** A server with the API of OpenAI. Names of its headers are in lower case. */
 export interface Upstream extends Omit<UpstreamEntry, 'url' | 'keyEnv' | 'keyFile'> {
@@ -43,30 +44,27 @@ function entryOfFlags(options: UpstreamOptions, fault: Surroundings['fault']): U
   if (url === null && name === null && keyEnv === null) return null;
   if (url === null) throw fault('--upstream must be set beside --upstream-model and --upstream-key-env');
   if (name === null) throw fault('--upstream-model must name the model of --upstream');
-  const entry = { name, url, model: name, keyEnv, keyFile: null };
-  return { ...entry, deadlineHeader: DEADLINE_HEADER, extraHeaders: {} };
+  return { name, url, model: name, keyEnv, keyFile: null, deadlineHeader: DEADLINE_HEADER, extraHeaders: {} };
 }
 
-/** @param place of the entry in errors; null: the flags @throws the error of `fault`, without the key */
+/** @param option that names the key, for errors @throws the error of `fault`, without the key */
 function upstreamOf(
   { keyEnv, keyFile, ...entry }: UpstreamEntry,
-  place: string | null,
+  option: string,
   { env, readFile, fault }: Surroundings,
 ): Upstream {
   let key: string | null = null;
+  if (keyEnv !== null) key = env[keyEnv] ?? '';
   if (keyFile !== null) {
     try {
       key = readFile(keyFile).trim();
     } catch {
-      // The check below reports it.
+      key = '';
     }
-    if (key === null || !/^[\x21-\x7e]+$/.test(key))
-      throw fault(`${place}.key_file must be a readable file that holds a key, got "${keyFile}"`);
-  } else if (keyEnv !== null) {
-    key = env[keyEnv] ?? '';
-    const option = place === null ? '--upstream-key-env' : `${place}.key_env`;
-    if (key === '') throw fault(`${option} must name a variable that holds a key, got "${keyEnv}"`);
   }
+  const isKey = keyFile === null ? key !== '' : /^[\x21-\x7e]+$/.test(key ?? '');
+  const rule = keyFile === null ? 'name a variable that holds' : 'be a readable file that holds';
+  if (!isKey) throw fault(`${option} must ${rule} a key, got "${keyFile ?? keyEnv ?? ''}"`);
   return { ...entry, url: new URL(entry.url), key, deadlineHeader: entry.deadlineHeader.toLowerCase() };
 }
 
@@ -79,35 +77,35 @@ export function upstreamModels(options: UpstreamOptions, surroundings: Surroundi
   const { localNames, fault } = surroundings;
   const { file = '', upstreams: entries = [], models: named = [] } = options.sections ?? {};
   const byFlags = entryOfFlags(options, fault);
-  const upstreams = new Map(
-    entries.map((entry) => [entry.name, upstreamOf(entry, `${file}: upstreams.${entry.name}`, surroundings)]),
-  );
+  const upstreams = entries.map((entry) => {
+    const field = entry.keyFile === null ? 'key_env' : 'key_file';
+    return upstreamOf(entry, `${file}: upstreams.${entry.name}.${field}`, surroundings);
+  });
+  const modelOf = (place: string, entry: ModelEntry, upstream: Upstream) => ({
+    place,
+    model: { name: entry.name, upstream, defaults: entry },
+  });
   const models = named.map((entry) => {
-    const upstream = upstreams.get(entry.upstream);
-    if (upstream === undefined) throw new Error(`no upstream ${entry.upstream}`);
-    return { place: `${file}: models.${entry.name}`, model: modelOf(entry, upstream) };
+    const place = entries.findIndex(({ name }) => name === entry.upstream);
+    return modelOf(`${file}: models.${entry.name}`, entry, at(upstreams, place));
   });
   if (byFlags !== null) {
-    const model = modelOf(modelOfOwnName(byFlags.name), upstreamOf(byFlags, null, surroundings));
-    models.unshift({ place: '--upstream-model', model });
+    const upstream = upstreamOf(byFlags, '--upstream-key-env', surroundings);
+    models.unshift(modelOf('--upstream-model', modelOfOwnName(byFlags.name), upstream));
   }
   for (const [index, { place, model }] of models.entries()) {
     const { name } = model;
-    if (localNames.some((local) => local === name || name.startsWith(`${local}:`))) {
-      throw fault(`${place} must differ from the names of the local model, got "${name}"`);
-    }
-    if (models.findIndex((each) => each.model.name === name) !== index) {
-      throw fault(`${place} must differ from the name of another model, got "${name}"`);
+    const isLocal = localNames.some((local) => local === name || name.startsWith(`${local}:`));
+    if (isLocal || models.findIndex((each) => each.model.name === name) !== index) {
+      const other = isLocal ? 'the names of the local model' : 'the name of another model';
+      throw fault(`${place} must differ from ${other}, got "${name}"`);
     }
   }
   return models.map(({ model }) => model);
 }
 
-function modelOf({ name, latencyBudgetMs, onMiss, commit, net }: ModelEntry, upstream: Upstream): UpstreamModel {
-  return { name, upstream, defaults: { latencyBudgetMs, onMiss, commit, net } };
-}
-
-/** The value of the deadline header: milliseconds if its name ends so, else seconds. */
-export function restOfBudget(header: string, ms: number): string {
-  return header.endsWith('-ms') ? String(Math.floor(ms)) : (Math.floor(ms) / 1000).toFixed(3);
+/** The header with the rest of the budget at this moment: in milliseconds if its name ends so, else in seconds. */
+export function budgetHeader({ deadlineHeader }: Pick<Upstream, 'deadlineHeader'>, msLeft: number) {
+  const ms = Math.floor(Math.max(1, msLeft));
+  return { [deadlineHeader]: deadlineHeader.endsWith('-ms') ? String(ms) : (ms / 1000).toFixed(3) };
 }
