@@ -85,7 +85,7 @@ void t.test('load is requests with a total budget, by their positions without a 
   const long = { promptLength: 800 };
   t.ok(loadOf(20, undefined, long).bound(busy) < DEEPEST);
   t.ok(loadOf(20, undefined, long).bound(snapshot({ waiting: [asking('new', total(2000))] })) < DEEPEST, 'a lone one');
-  t.equal(loadOf(20, undefined, { ...long, expectedFrontier: layers.map(() => 700) }).bound(busy), DEEPEST);
+  t.equal(loadOf(20, undefined, { ...long, frontier: layers.map(() => 700) }).bound(busy), DEEPEST);
   t.equal(loadOf(300, null).bound(busy), DEEPEST);
 });
 

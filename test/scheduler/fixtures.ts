@@ -56,8 +56,6 @@ export interface Given {
   readonly isDryRun?: boolean;
   /** Positions by unit. */
   readonly frontier?: readonly number[];
-  /** The same at its turn, behind a leader. */
-  readonly expectedFrontier?: readonly number[];
   /** Whether its text may end at the end of a sentence; default: true. */
   readonly mayEnd?: boolean;
 }
@@ -89,8 +87,6 @@ export function asking(id: string, budget: Budget | null, given: Given = {}, own
   sequence.lastTokenAt = given.lastTokenAt ?? null;
   sequence.sentence.tokens = given.sentenceTokens ?? 0;
   if (given.frontier !== undefined) store(sequence, given.frontier);
-  if (given.expectedFrontier?.some((positions) => positions > 0) === true)
-    follow(sequence, given.expectedFrontier, own);
   return noted(sequence, asking, given, own);
 }
 
@@ -121,17 +117,6 @@ export function within(sequence: Sequence, budget: Budget | null): Sequence {
 function store(sequence: Sequence, frontier: readonly number[]): void {
   const slot = slotWith(frontier);
   sequence.prefix = { slot, tokens: slot.tokens, length: Math.max(...frontier) };
-}
-
-/** A leader that brings these positions. */
-function follow(sequence: Sequence, expected: readonly number[], own: Units): void {
-  const { promptLength, request } = sequence;
-  const leader = new Sequence({ ...request, id: `${sequence.id}-leader` }, own.exits);
-  leader.slot = slotWith(expected);
-  sequence.leader = { sequence: leader, length: Math.min(promptLength, Math.max(...expected)) };
-  leader.exit = exitOf(
-    own.exits.findLast(({ needed }) => needed.every((unit) => (expected[unit] ?? 0) > 0))?.layer ?? 0,
-  );
 }
 
 function slotWith(frontier: readonly number[]): Slot {

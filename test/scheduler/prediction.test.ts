@@ -7,7 +7,8 @@ import type { Occupancy } from '../../src/engine/scheduler/snapshot.js';
 import type { Admitted, Budget } from '../../src/protocol/index.js';
 import { NOW, admitted, answering, asking, natural, outcomeOf, plannerOf } from './fixtures.js';
 import { prompting, serve, simulated, stateOf, total, unstated } from './fixtures.js';
-import { layers, sample } from './sample.js';
+import { simulatedScheduler } from '../simulator/machine.js';
+import { layers, sample, shape, table } from './sample.js';
 
 const predictionOf = (request: Sequence): Admitted => admitted(plannerOf(), request);
 const isNear = (found: number, expected: number): boolean => Math.abs(found - expected) < 1e-6 * Math.max(1, expected);
@@ -100,6 +101,16 @@ void t.test('each request of a burst is predicted with the others', async (t) =>
   const last = Math.max(...outcomes.map(({ endedAt }) => endedAt));
   t.ok(Math.abs(Math.max(...ends) / last - 1) < 0.25, `${Math.max(...ends)} of ${last} ms`);
   t.ok(Math.max(...ends) < 2 * Math.min(...ends), 'they run side by side');
+});
+
+void t.test('the choices of one answer count their prompt once', async (t) => {
+  const scheduler = simulatedScheduler({ slots: 16, kvPositions: 1e5 }, { shape, table, policy: defaultPolicy });
+  const prompt = new Array<number>(800).fill(7);
+  const alone = asking('alone', null, { promptLength: 800 }).request;
+  for (const id of ['a', 'b', 'c', 'd']) scheduler.add({ ...alone, id, prompt });
+  const [first = NaN, ...others] = scheduler.schedule(NOW).admitted.map(({ predictedTtftMs }) => predictedTtftMs);
+  t.equal(others.length, 3);
+  t.ok(Math.max(...others) < 1.2 * first, `${others.join()} behind ${first}`);
 });
 
 void t.test(

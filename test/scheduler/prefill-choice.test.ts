@@ -5,19 +5,7 @@ import type { Budget, OnMiss } from '../../src/protocol/index.js';
 import { chunkOf, fitting } from '../../src/engine/scheduler/chunks.js';
 import { defaultPolicy, type Policy, chunkSizes } from '../../src/engine/scheduler/policy.js';
 import type { Sequence } from '../../src/engine/scheduler/sequence.js';
-import {
-  NOW,
-  answering,
-  changed,
-  within,
-  natural,
-  planOf,
-  prompting,
-  plannerOf,
-  stateOf,
-  total,
-  unstated,
-} from './fixtures.js';
+import { NOW, answering, within, natural, planOf, prompting, plannerOf, stateOf, total, unstated } from './fixtures.js';
 import { layers, sample } from './sample.js';
 import { SERVE_OPTIONS } from '../../src/cli/options/config.js';
 
@@ -78,13 +66,6 @@ void t.test(
     t.same(chunksOf(due, { maxStallMs: 500 }), [['long', largest]]);
   },
 );
-
-void t.test('a prompt that copies its prefix from another one is in no step with it', async (t) => {
-  const leader = short('leader');
-  const follower = changed(short('follower'), { expectedFrontier: layers.map(() => 16) });
-  const ids = chunksOf([leader, follower, short('other')], { maxStallMs: 500 }).map(([id]) => id);
-  t.same(ids, ['leader', 'other']);
-});
 
 void t.test('rows without deadlines that take long leave prompts their share of a step', async (t) => {
   const rows = Array.from({ length: 8 }, (_, i) => answering(`row${i}`, null));

@@ -57,7 +57,7 @@ for (const [name, request, exit, tokens] of [
   ['the shallowest exit that the request allows', landing('a', 1, { minExit: 25 }), 3, SENTENCE],
   ['a whole answer that is shorter than a sentence', landing('a', 1, { maxTokens: 9 }), 0, 9],
   ['an exact length in full', asking('a', total(1, 'land')), 0, 50],
-  ['a prompt that has begun', landing('a', 1, { expectedFrontier: [150, 150, 0, 0, 0] }), 0, SENTENCE],
+  ['a prompt that has begun', landing('a', 1, { frontier: [150, 150, 0, 0, 0] }), 0, SENTENCE],
 ] as const) {
   void t.test(`a promise covers ${name}`, async (t) => {
     const least = leastOf(request);

@@ -1,7 +1,7 @@
 /** Slots and prefixes of sequences: on slots of two stages whose positions take a byte each, without a model. */
 import t from 'tap';
-import { leaderOf, findPrefix } from '../../src/engine/scheduler/kv/prefix.js';
-import type { Budget, SequenceRequest, ServiceClass } from '../../src/protocol/index.js';
+import { findPrefix } from '../../src/engine/scheduler/kv/prefix.js';
+import type { SequenceRequest, ServiceClass } from '../../src/protocol/index.js';
 import { SlotManager, type SlotManagerLimits } from '../../src/engine/scheduler/slot-manager.js';
 import { Sequence } from '../../src/engine/scheduler/sequence.js';
 import { Slot, unitsOf } from '../../src/engine/scheduler/kv/units.js';
@@ -200,65 +200,75 @@ void t.test('a common prefix is copied once a slot', async (t) => {
   t.same([1, 2, 3, 4].map(copies), [0, 1, 0, 0]);
 });
 
-void t.test('after the first follower, others copy their prefix only while the step has time', async (t) => {
+void t.test('after the first copy, other prompts copy a prefix only while the step has time', async (t) => {
   const { slotManager } = over(4);
-  const [leads, ...others] = burst(slotManager, 'leads', 'b', 'c', 'd');
-  t.ok(others.every(({ leader }) => leader?.sequence === leads));
+  const [first, ...others] = burst(slotManager, 'first', 'b', 'c', 'd');
   const takenWithin = (ms: number): number[] => {
-    slotManager.syncFollowers(ms);
+    slotManager.shareAll(ms);
     return others.map(({ slot }) => slot?.length ?? 0);
   };
-  leads.slot?.reach(0, 39);
-  leads.slot?.reach(1, 38);
-  t.same(takenWithin(Infinity), [0, 0, 0], 'a stage of the leader is behind');
-  prefill(leads);
+  first.slot?.reach(0, 20);
+  first.slot?.reach(1, 20);
+  t.ok(others.every((each) => slotManager.awaits(each, [first])));
+  t.same(takenWithin(Infinity), [0, 0, 0], 'it computes positions for them');
+  prefill(first);
   t.same(takenWithin(0), [39, 0, 0]);
   t.equal(others[0]?.cachedTokens, 39);
   t.same(takenWithin(Infinity), [39, 39, 39]);
 });
 
-void t.test('the end of a leader makes its follower look for another', async (t) => {
-  const { slotManager } = over(3);
-  const [a, b, c] = burst(slotManager, 'a', 'b', 'c');
-  for (const unit of [0, 1]) c?.slot?.reach(unit, 5);
-  slotManager.finish(a);
-  slotManager.syncFollowers(Infinity);
-  t.same([b?.leader, c?.leader?.sequence], [null, b]);
+void t.test('a prompt awaits another one of its space that lacks enough positions of both', async (t) => {
+  const { slotManager } = over(4);
+  const [ahead, behind] = [sequence('ahead', prompt(40)), sequence('behind', prompt(40))];
+  start(slotManager, ahead, behind);
+  t.ok(slotManager.awaits(behind, [ahead]));
+  behind.slot?.reach(0, 23);
+  t.ok(slotManager.awaits(behind, [ahead]));
+  behind.slot?.reach(0, 24);
+  t.notOk(slotManager.awaits(behind, [ahead]), 'fewer than 16 positions');
+  t.notOk(slotManager.awaits(sequence('other space', prompt(40), { prefixSpace: 'B' }), [ahead]));
+  t.notOk(slotManager.awaits(sequence('scored', prompt(40), { promptLogprobs: 0 }), [ahead]));
+  t.notOk(slotManager.awaits(sequence('other text', prompt(40, 1)), [ahead]));
 });
 
-void t.test('a waiting sequence reuses the slot of its ended leader, while the slot holds the prefix', async (t) => {
-  const { slotManager } = over(1);
-  const [leads, waits] = burst(slotManager, 'leads', 'waits');
-  t.equal(waits?.leader?.sequence, leads);
-  prefill(leads);
-  slotManager.finish(leads);
-  slotManager.syncFollowers(Infinity);
-  t.equal(waits?.frontier(0), 39);
-  if (waits?.prefix) waits.prefix.slot.tokens = [];
-  t.equal(waits?.frontier(0), 0);
-});
-
-void t.test('a leader is expected to process the prefix in the stages it needs, until it ends', async (t) => {
-  const { slotManager } = over(2);
-  const [leads, follows] = [sequence('leads', prompt(40), {}, SHALLOW), sequence('follows', prompt(40))];
-  start(slotManager, leads);
-  slotManager.lookUp(follows);
-  leads.slot?.reach(0, 20);
-  const expected = (): number[] => [0, 1].map((unit) => follows.expectedFrontiers[unit] ?? 0);
-  t.same(expected(), [39, 0]);
-  slotManager.finish(leads);
-  t.same(expected(), [0, 0]);
-});
+void t.test(
+  'a later choice counts on the prompt of the first, in the stages that it needs, until it ends',
+  async (t) => {
+    const { slotManager } = over(2);
+    const [first, later] = [sequence('first', prompt(40), {}, SHALLOW), sequence('later', prompt(40))];
+    const choice = sequence('choice', first.request.prompt);
+    start(slotManager, first);
+    first.slot?.reach(0, 20);
+    for (const each of [later, choice]) slotManager.lead(each, slotManager.running);
+    const expected = (each: Sequence): number[] => [0, 1].map((unit) => each.expectedFrontiers[unit] ?? 0);
+    t.same(
+      [expected(later), expected(choice)],
+      [
+        [0, 0],
+        [39, 0],
+      ],
+    );
+    slotManager.enqueue(choice);
+    prefill(first);
+    slotManager.finish(first);
+    t.same(expected(choice), [0, 0]);
+    slotManager.shareAll(Infinity);
+    t.equal(choice.frontier(0), 37, 'the slot of the first one holds its prompt');
+    if (choice.prefix) choice.prefix.slot.tokens = [];
+    t.equal(choice.frontier(0), 0);
+  },
+);
 
 void t.test('without prefix reuse no prompt uses another one, and a slot that ends is empty', async (t) => {
   const { slotManager, table } = over(3, { prefixReuse: false });
   store(slotManager, 'stored', prompt(40));
   t.ok(table.slots.every(({ length }) => length === 0));
-  const [a, b] = [sequence('a', prompt(40)), sequence('b', prompt(40))];
+  const a = sequence('a', prompt(40));
+  const b = sequence('b', a.request.prompt);
   start(slotManager, a);
   prefill(a);
   start(slotManager, b);
-  slotManager.lookUp(b);
+  slotManager.lead(b, [a]);
   t.match(b, { cachedTokens: 0, leader: null, slot: { length: 0 } });
   t.notOk(slotManager.share(b));
 });
@@ -311,8 +321,6 @@ void t.test('sequences of different prefix spaces share neither stored nor comin
   const other = inSpace('other', 'B');
   start(slotManager, other);
   t.match(other, { cachedTokens: 0, slot: { length: 0 } });
-  t.equal(leaderOf(inSpace('follower', 'A'), [other]), null);
-  t.match(leaderOf(inSpace('follower', 'B'), [other]), { sequence: { id: 'other' }, length: 39 });
   t.notOk(slotManager.share(other), 'no copy from the stored slot of the other space');
   prefill(other);
   t.equal(run(inSpace('late', 'A')).cachedTokens, 39, 'its own space keeps the stored prefix');
@@ -321,33 +329,6 @@ void t.test('sequences of different prefix spaces share neither stored nor comin
     table.slots.every(({ space }) => space === undefined),
     'an empty slot has no space',
   );
-});
-
-void t.test('a leader is due no later, does not follow its follower, and shares enough tokens', async (t) => {
-  const budget = (totalMs: number | null, ttftMs: number | null = null): Partial<SequenceRequest> => {
-    const within: Budget = { totalMs, ttftMs, tpotMs: null, onMiss: 'continue' };
-    return { depth: { minExit: 1, maxExit: 2, budget: within } };
-  };
-  const [soon, later] = [sequence('soon', prompt(40), budget(100)), sequence('later', prompt(40), budget(200))];
-  t.equal(leaderOf(soon, [later]), null);
-  t.match(leaderOf(later, [soon]), { sequence: { id: 'soon' }, length: 39 });
-  t.equal(leaderOf(later, [Object.assign(sequence('ends', prompt(40), budget(100)), { ending: 'cancelled' })]), null);
-  t.equal(leaderOf(sequence('begins sooner', prompt(40), budget(null, 50)), [soon]), null);
-  const others = Array.from({ length: 64 }, (_, i) => sequence(`other ${i}`, prompt(40, i + 1), budget(100)));
-  t.match(leaderOf(later, [...others, soon]), { sequence: { id: 'soon' } }, 'among the newest 64');
-  t.equal(leaderOf(later, [soon, ...others]), null, 'older than the newest 64');
-  const [a, b, c] = [sequence('a', prompt(40)), sequence('b', prompt(40)), sequence('c', prompt(40))];
-  b.leader = { sequence: c, length: 39 };
-  t.match(leaderOf(c, [a, b]), { sequence: { id: 'a' } });
-  t.equal(leaderOf(c, [b]), null, 'a follower leads none');
-  b.leader = null;
-  t.match(leaderOf(c, [a, b]), { sequence: { id: 'a' } }, 'of equal prefixes the oldest sequence');
-  const { slotManager } = over(2);
-  start(slotManager, a, b);
-  b.slot?.reach(0, 23);
-  t.match(leaderOf(b, [a]), { length: 39 });
-  b.slot?.reach(0, 24);
-  t.equal(leaderOf(b, [a]), null);
 });
 
 /** A sequence with an admission of a class. */

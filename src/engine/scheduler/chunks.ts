@@ -39,6 +39,13 @@ export function selectChunks(
   for (const { id, positions } of planned) {
     const sequence = slots.running.find((each) => each.id === id);
     if (sequence === undefined) continue;
+    if (
+      slots.awaits(
+        sequence,
+        chunks.map((chunk) => chunk.sequence),
+      )
+    )
+      continue;
     // The prompt starts from the prefix that another prompt has computed by this step.
     slots.share(sequence);
     chunks.push(chunkOf(sequence, Math.min(positions, prefillChunk), model));

@@ -86,7 +86,7 @@ export class PlannedRequest {
     this.currentExit = sequence.exit;
     this.target = promptLength + generated - 1;
     this.frontiers = sequence.frontiers;
-    this.#expected = sequence.leader === null ? this.frontiers : sequence.expectedFrontiers;
+    this.#expected = sequence.expectedFrontiers;
     this.#lengths = isExactLength ? [] : lengths.of(kind, sequence.tenant);
     const from = arrivedAt - policy.requestOverheadMs;
     this.end = from + (budget?.totalMs ?? Infinity);
@@ -109,12 +109,6 @@ export class PlannedRequest {
   /** When the steps that a guarantee covers are to be done. */
   get promisedBy(): number {
     return Math.min(this.end, this.sentenceDue);
-  }
-
-  /** Whether another prompt is expected to compute a prefix of it. */
-  get follows(): boolean {
-    if (this.#expected === this.frontiers) return false;
-    return Array.from(this.#expected).some((positions, unit) => positions > (this.frontiers[unit] ?? 0));
   }
 
   /** The exits that a plan may choose, the deepest first: those up to a bound, and at least the shallowest. */

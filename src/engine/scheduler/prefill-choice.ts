@@ -95,7 +95,6 @@ export function choosePrefill(state: Snapshot, chosen: Chosen): PrefillChunk[] {
   let ms = 0;
   for (const prompt of ordered(due, chosen)) {
     const isFirst = chunks.length === 0;
-    if (!isFirst && prompt.follows) continue;
     const gap = prompt.remainingPrefill(chosen.exitOf(prompt));
     const slackMs = step.slackMs(prompt);
     const roomMs = Math.min(isFirst && step.isEmpty ? Infinity : step.stallMs, slackMs) - ms;
@@ -107,7 +106,7 @@ export function choosePrefill(state: Snapshot, chosen: Chosen): PrefillChunk[] {
     ms += step.chunkMs(prompt, positions);
     chunks.push({ id: prompt.sequence.id, positions });
     // Beside a deadline one prompt after the other ends: prompts that share the time would all be late.
-    if (positions < (isDated ? gap : Math.min(gap, chunk)) || prompt.follows) break;
+    if (positions < (isDated ? gap : Math.min(gap, chunk))) break;
   }
   return chunks;
 }

@@ -18,7 +18,7 @@ import type { SlotTable } from './kv/slot-table.js';
 import { exitOfLayer } from './kv/units.js';
 import { Nets } from './nets.js';
 import { PlanBuilder, PlanRecord } from './plan-builder.js';
-import type { Admission, Planned } from './types.js';
+import type { Planned } from './types.js';
 import { Planner, type Priors, type ServiceOrder } from './planner.js';
 import type { Policy } from './policy.js';
 import { Sequence } from './sequence.js';
@@ -81,6 +81,7 @@ export class Scheduler {
    */
   add(request: SequenceRequest, constraint: ConstraintState | null = null): Sequence {
     const sequence = new Sequence(request, this.slots.table.units.exits, constraint);
+    this.slots.lead(sequence, [...this.#all(), ...this.#arrivals.all]);
     this.#arrivals.add(sequence);
     return sequence;
   }
@@ -107,7 +108,7 @@ export class Scheduler {
     for (const each of landingNets(this.slots, this.options.maxRunning)) this.#endNow(record, each, 'deadline');
     const { order, protectedRows } = this.#orderOf(record);
     this.slots.start(order, now, protectedRows);
-    this.slots.syncFollowers(this.options.policy.maxStallMs);
+    this.slots.shareAll(this.options.policy.maxStallMs);
     const { exits, paused, chunks } = this.#planner.decide(this.#occupancy(now));
     for (const [sequence, exit] of exits) sequence.exit = exit;
     this.slots.makeRoom();
@@ -157,41 +158,29 @@ export class Scheduler {
     for (const { id, ending } of arrived) if (ending !== null) record.ended.push({ id, reason: ending });
     const open = arrived.filter(({ ending }) => ending === null);
     for (const first of [this.nets.takeDue(record.at), ...roundsOf(open)])
-      for (let round = first; round.length > 0;) round = this.#admitRound(round, record);
+      if (first.length > 0) this.#admitRound(first, record);
   }
 
-  #admitRound(round: readonly Sequence[], record: PlanRecord): Sequence[] {
-    for (const [i, sequence] of round.entries()) this.slots.lookUp(sequence, round.slice(0, i));
-    return this.#decided(round, this.#planner.admit(round, this.#occupancy(record.at)), record);
-  }
-
-  /** Queues or rejects requests. @returns the ones to be decided again */
-  #decided(round: readonly Sequence[], admissions: readonly Admission[], record: PlanRecord): Sequence[] {
-    const admitted = round.flatMap((sequence, i) => {
+  /** Queues or rejects requests. */
+  #admitRound(round: readonly Sequence[], record: PlanRecord): void {
+    for (const sequence of round) this.slots.lookUp(sequence);
+    const admissions = this.#planner.admit(round, this.#occupancy(record.at));
+    const rejected: Sequence[] = [];
+    for (const [i, sequence] of round.entries()) {
       const admission = admissions[i];
-      const isTaken = admission !== undefined && admission.kind !== 'reject' && sequence.isOpen;
-      if (isTaken) return [{ sequence, admission }];
-      // Its followers look for another leader.
-      sequence.isOver = true;
-      record.reject(sequence, admission?.kind === 'reject' ? admission : undefined);
-      return [];
-    });
-    const rejected = round.filter(({ isOver, isDryRun }) => isOver && !isDryRun);
-    this.#planner.observeRejections(rejected, this.#occupancy(record.at));
-    const sequences = admitted.map(({ sequence }) => sequence);
-    // A plan that counted on the prefix of a rejected request is made again. Each round has fewer requests.
-    if (sequences.some(({ leader }) => leader?.sequence.isOver === true && round.includes(leader.sequence)))
-      return sequences;
-    for (const { sequence, admission } of admitted) {
-      if (admission.kind === 'arm') {
+      if (admission === undefined || admission.kind === 'reject' || !sequence.isOpen) {
+        sequence.isOver = true;
+        record.reject(sequence, admission?.kind === 'reject' ? admission : undefined);
+        if (!sequence.isDryRun) rejected.push(sequence);
+      } else if (admission.kind === 'arm') {
         record.arm(sequence, admission);
         this.nets.sleep(sequence, admission.latestStart);
-        continue;
+      } else {
+        record.admit(sequence, admission);
+        if (!sequence.isDryRun) this.#enqueue(sequence, admission, record.at);
       }
-      record.admit(sequence, admission);
-      if (!sequence.isDryRun) this.#enqueue(sequence, admission, record.at);
     }
-    return [];
+    this.#planner.observeRejections(rejected, this.#occupancy(record.at));
   }
 
   #enqueue(sequence: Sequence, admission: Planned, now: number): void {

@@ -19,12 +19,6 @@ import { type ConstraintState, isPending } from './constraint-state.js';
 import { type Slot, type ExitUnits, exitOfLayer } from './kv/units.js';
 import { SentenceState } from './output-length.js';
 
-/** Another sequence that will have processed the first `length` tokens before this one's turn. */
-export interface PrefixLeader {
-  readonly sequence: Sequence;
-  readonly length: number;
-}
-
 /** The terms of a request in a plan. A proposal may have other ones than the request itself. */
 export interface Terms {
   readonly arrivedAt: number;
@@ -72,8 +66,8 @@ export class Sequence implements Terms {
    * holds the same `tokens`.
    */
   prefix: { readonly slot: Slot; readonly tokens: readonly number[]; readonly length: number } | null = null;
-  /** An earlier prompt that will process a common prefix before this sequence's turn, or null. */
-  leader: PrefixLeader | null = null;
+  /** An earlier choice of the same answer, which computes the prompt of both; null for none. */
+  leader: Sequence | null = null;
   /** It is that of a net, which has not begun. */
   isAsleep: boolean;
   /** Its whole prompt was processed while it slept. */
@@ -157,12 +151,12 @@ export class Sequence implements Terms {
     return slot.frontiers.map((positions) => Math.min(length, positions));
   }
 
-  /** Positions that each unit will have processed by its turn, with the common prefix of its leader. */
+  /** Positions that each unit will have processed by its turn, with the prompt of its leader. */
   get expectedFrontiers(): ArrayLike<number> {
-    if (this.leader === null || this.leader.sequence.isOver) return this.frontiers;
-    const { sequence, length } = this.leader;
-    const expected = Array.from(this.frontiers);
-    for (const unit of sequence.needed) expected[unit] = Math.max(expected[unit] ?? 0, length);
+    const { frontiers, leader, promptLength } = this;
+    if (leader === null || leader.isOver) return frontiers;
+    const expected = Array.from(frontiers);
+    for (const unit of leader.needed) expected[unit] = Math.max(expected[unit] ?? 0, promptLength - 1);
     return expected;
   }
 

@@ -5,7 +5,7 @@
  * Must not know: costs, exits that are to be chosen.
  */
 import { COPY_BYTES_PER_MS, Placement } from './placement.js';
-import { leaderOf, findPrefix, type PrefixMatch } from './kv/prefix.js';
+import { brings, findPrefix, type PrefixMatch } from './kv/prefix.js';
 import type { Sequence } from './sequence.js';
 import type { Slot } from './kv/units.js';
 import type { SlotTable } from './kv/slot-table.js';
@@ -66,14 +66,16 @@ export class SlotManager {
     return Math.max(0, this.limits.kvBytes - this.demand);
   }
 
-  /**
-   * Finds the stored prefix and the leader of a sequence without a slot, for plans that are made before it gets one.
-   * @param beside earlier sequences of the same burst that are not in the queue yet
-   */
-  lookUp(sequence: Sequence, beside: readonly Sequence[] = []): void {
+  /** Finds the stored prefix of a sequence without a slot, for plans that are made before it gets one. */
+  lookUp(sequence: Sequence): void {
     const match = this.#match(sequence);
     sequence.prefix = match && { slot: match.slot, tokens: match.slot.tokens, length: match.length };
-    this.#lookForLeader(sequence, beside);
+  }
+
+  /** Links a choice to the first one of its answer that is here. They share their prompt by reference. */
+  lead(sequence: Sequence, others: readonly Sequence[]): void {
+    const isChoice = ({ request }: Sequence): boolean => request.prompt === sequence.request.prompt;
+    sequence.leader = this.#reuses(sequence) && !sequence.isDryRun ? (others.find(isChoice) ?? null) : null;
   }
 
   /**
@@ -123,23 +125,22 @@ export class SlotManager {
     this.lookUp(sequence);
   }
 
-  /**
-   * Copies a shared prefix from its leader to the followers, once the leader has computed it or ended. After the first
-   * copy, it goes on only while the step has time for others.
-   */
-  syncFollowers(maxStallMs: number): void {
-    for (const sequence of this.waiting) if (sequence.leader?.sequence.isOver === true) this.lookUp(sequence);
-    let copyMs = 0;
-    for (const sequence of this.running) {
-      const { leader } = sequence;
-      if (leader === null) continue;
-      const ahead = leader.sequence.slot;
-      if (ahead !== null && ahead.least(leader.sequence.needed) < leader.length) continue;
-      if (copyMs > maxStallMs) return;
-      copyMs += this.share(sequence) / COPY_BYTES_PER_MS;
+  /** Whether other prompts are to compute positions for a prompt as well. */
+  awaits(sequence: Sequence, others: readonly Sequence[]): boolean {
+    return sequence.isPrompt && this.#reuses(sequence) && others.some((each) => brings(each, sequence));
+  }
+
+  /** Copies to prompts what others have computed for them, while the step has time beside the first copy. */
+  shareAll(maxStallMs: number): void {
+    for (const sequence of this.waiting) {
+      if (sequence.leader?.isOver !== true) continue;
       sequence.leader = null;
-      if (ahead === null) this.#lookForLeader(sequence);
+      this.lookUp(sequence);
     }
+    let copyMs = 0;
+    for (const [i, sequence] of this.running.entries())
+      if (copyMs <= maxStallMs && !this.awaits(sequence, this.running.slice(0, i)))
+        copyMs += this.share(sequence) / COPY_BYTES_PER_MS;
   }
 
   /** Copies to a prompt the positions that others have processed since it got its slot. @returns bytes of the copy */
@@ -185,7 +186,6 @@ export class SlotManager {
     const { slot } = sequence;
     sequence.slot = null;
     sequence.isOver = true;
-    sequence.leader = null;
     if (slot) this.#store(slot);
   }
 
@@ -228,7 +228,6 @@ export class SlotManager {
     const { slot } = sequence;
     this.#leave(sequence);
     sequence.slot = null;
-    sequence.leader = null;
     sequence.preemptions++;
     return slot;
   }
@@ -248,12 +247,6 @@ export class SlotManager {
     // A slot of another space stays invisible: its match would show a client the text of another one.
     const slots = this.table.slots.filter(({ space }) => space === request.prefixSpace);
     return findPrefix(tokens, slots, needed, slot, this.table.granularity);
-  }
-
-  #lookForLeader(sequence: Sequence, beside: readonly Sequence[] = []): void {
-    const all = [...this.running, ...this.waiting, ...beside];
-    const place = all.indexOf(sequence);
-    sequence.leader = this.#reuses(sequence) ? leaderOf(sequence, place < 0 ? all : all.slice(0, place)) : null;
   }
 
   #reuses({ request }: Sequence): boolean {

@@ -1,14 +1,13 @@
 /**
  * Prefix reuse: finds a stored or live sequence that begins with the same tokens. Only exact matches count.
  *
- * Of prompts in progress that share a prefix, one leads, and the others copy the shared part from it. A leader delays
- * no other prompt: the prompt that runs first copies any progress that exists by then (SlotManager.share). The link
- * announces the coming prefix. Plans then count it once, and followers copy it as soon as it is ready.
+ * Of prompts in progress that share a prefix, one computes it and the others copy it. Which one it is follows from the
+ * order of service alone: a prompt is in no step with another one that computes positions for both.
  *
  * Pure. Must not know: memory, plans.
  */
 import type { Slot } from './units.js';
-import type { PrefixLeader, Sequence } from '../sequence.js';
+import type { Sequence } from '../sequence.js';
 
 /** Shorter matches cost more to copy and to track than to compute. */
 export const LEAST_MATCH_TOKENS = 16;
@@ -71,31 +70,10 @@ function gain(slot: Slot, length: number, needed: readonly number[], own: Slot |
   return positions;
 }
 
-/** Most sequences that are compared, the newest: sequences of one burst are neighbours. */
-const COMPARED_SEQUENCES = 64;
-
-/**
- * The sequence with the longest common prefix among those of the same prefix space that still prefill it, follow no
- * other one, and are due no later. Of equal prefixes, the oldest sequence leads.
- * @param before sequences ahead in order of service, newest last
- */
-export function leaderOf(sequence: Sequence, before: readonly Sequence[]): PrefixLeader | null {
-  const { tokens, request } = sequence;
-  const leads = (each: Sequence): boolean =>
-    each.isPrompt && each.leader === null && each.ending === null && dueOf(each) <= dueOf(sequence);
-  const candidates = before.filter((each) => each.request.prefixSpace === request.prefixSpace && leads(each));
-  let best: PrefixLeader | null = null;
-  let most = sequence.frontier(0) + LEAST_MATCH_TOKENS - 1;
-  for (const candidate of candidates.slice(-COMPARED_SEQUENCES)) {
-    const shorter = Math.min(tokens.length, candidate.tokens.length) - 1;
-    const length = shorter > most ? commonLength(tokens, candidate.tokens, shorter) : 0;
-    if (length <= most) continue;
-    best = { sequence: candidate, length };
-    most = length;
-  }
-  return best;
-}
-
-function dueOf({ arrivedAt, budget }: Sequence): number {
-  return arrivedAt + Math.min(budget?.totalMs ?? Infinity, budget?.ttftMs ?? Infinity);
+/** Whether a prompt in progress is to compute positions that another prompt lacks. */
+export function brings(prompt: Sequence, other: Sequence): boolean {
+  if (!prompt.isPrompt || prompt.request.prefixSpace !== other.request.prefixSpace) return false;
+  const most = Math.min(prompt.tokens.length, other.tokens.length) - 1;
+  const least = Math.max(prompt.frontier(0) + 1, other.frontier(0) + LEAST_MATCH_TOKENS);
+  return least <= most && commonLength(prompt.tokens, other.tokens, most) >= least;
 }
