@@ -1,7 +1,7 @@
 /** The pure parts of nets: the breaker, the faults that start one, and early starts. */
 import t from 'tap';
 import { Breaker } from '../../src/gateway/upstream/breaker.js';
-import { barOf, isNetted } from '../../src/gateway/upstream/net-policy.js';
+import { barOf, isNetted } from '../../src/gateway/upstream/local-request.js';
 import type { UpstreamCall } from '../../src/gateway/upstream/call.js';
 import { EarlyStarts } from '../../src/gateway/upstream/early-start.js';
 

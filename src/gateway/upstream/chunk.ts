@@ -6,7 +6,7 @@
  */
 import { ApiError } from '../api/errors.js';
 import type { CallPart } from '../api/generation/call-reader.js';
-import { type Delta, emptyDelta, type FinishReason, type Piece } from '../api/generation/choice.js';
+import { type Delta, emptyDelta, type FinishReason, type OtherFields, type Piece } from '../api/generation/choice.js';
 import { bytesOf } from './held-bytes.js';
 import { stringEnd, without, withTexts } from './json-fields.js';
 
@@ -194,7 +194,7 @@ interface Shape {
   /** The chunk whose text is the mark, without its choices. */
   readonly chunk: Chunk;
   readonly piece: Delta;
-  readonly field: 'text' | 'thoughts';
+  readonly more: OtherFields;
 }
 
 /** A chunk, and its data as it goes out. One of a known form has no choices in its JSON. */
@@ -220,11 +220,29 @@ function shapeOf(head: string, tail: string, names: Readonly<Record<string, stri
   const [piece, ...others] = chunk.pieces;
   if (piece === undefined || !('text' in piece) || tailHere === undefined || others.length + more.length > 0)
     return null;
-  const { text, thoughts, ...rest } = piece;
-  const field = text === MARK ? 'text' : 'thoughts';
-  if (text + thoughts !== MARK || JSON.stringify(rest).includes(MARK) || isPresent(chunk.json.usage)) return null;
+  const { text, thoughts, more: fields, ...rest } = piece;
+  const isOnly = text + thoughts === MARK && !JSON.stringify([rest, fields]).includes(MARK);
+  if (!isOnly || fields === undefined || isPresent(chunk.json.usage)) return null;
   const json = without(chunk.json, 'choices');
-  return { head, tail, headHere, tailHere, chunk: { ...chunk, json }, piece, field };
+  return { head, tail, headHere, tailHere, chunk: { ...chunk, json }, piece, more: fields };
+}
+
+/** The chunk of a known form: most are, so it is made by fields. Null: it has another form. */
+function shaped({ head, tail, headHere, tailHere, chunk, piece, more }: Shape, data: string): NamedChunk | null {
+  if (!data.startsWith(head) || !data.endsWith(tail)) return null;
+  const raw = data.slice(head.length, data.length - tail.length);
+  const found = unquoted(raw);
+  if (found === null) return null;
+  const { index, thoughts: hasThoughts } = piece;
+  const [text, thoughts] = hasThoughts === '' ? [found, ''] : ['', found];
+  return {
+    json: chunk.json,
+    data: headHere + raw + tailHere,
+    pieces: [{ index, text, tokens: [], call: null, thoughts, more }],
+    text,
+    characters: chunk.characters - MARK.length + found.length,
+    bytes: chunk.bytes - MARK.length + raw.length,
+  };
 }
 
 export class ChunkReader {
@@ -244,22 +262,11 @@ export class ChunkReader {
 
   /** @throws ApiError as `readChunk` */
   read(data: string): NamedChunk {
-    const found = this.#textIn(data);
-    if (found === null) {
-      const chunk = readChunk(data, this.hide);
-      this.#learn(data);
-      return { ...chunk, data: withTexts(data, this.names) };
-    }
-    const { shape, raw, text } = found;
-    const { chunk, piece, field, headHere, tailHere } = shape;
-    return {
-      ...chunk,
-      data: headHere + raw + tailHere,
-      pieces: [{ ...piece, [field]: text }],
-      text: field === 'text' ? text : '',
-      characters: chunk.characters - MARK.length + text.length,
-      bytes: chunk.bytes - MARK.length + raw.length,
-    };
+    const known = this.#shape === null ? null : shaped(this.#shape, data);
+    if (known !== null) return known;
+    const chunk = readChunk(data, this.hide);
+    this.#learn(data);
+    return { ...chunk, data: withTexts(data, this.names) };
   }
 
   /** Learns the form of a chunk that was read whole: two chunks of one form make it known. */
@@ -272,13 +279,5 @@ export class ChunkReader {
     if (head === this.#head && tail === this.#tail) this.#shape = shapeOf(head, tail, this.names);
     this.#head = head;
     this.#tail = tail;
-  }
-
-  #textIn(data: string) {
-    const shape = this.#shape;
-    if (shape === null || !data.startsWith(shape.head) || !data.endsWith(shape.tail)) return null;
-    const raw = data.slice(shape.head.length, data.length - shape.tail.length);
-    const text = unquoted(raw);
-    return text === null ? null : { shape, raw, text };
   }
 }

@@ -44,13 +44,18 @@ export interface Counts {
   readonly estimated?: true;
 }
 
-/** @param prompt tokens of the prompt @param completion tokens of the answer */
-export const countsOf = (prompt: number, completion: number, isEstimate = false): Counts => ({
-  prompt_tokens: prompt,
-  completion_tokens: completion,
-  total_tokens: prompt + completion,
+type Tokens = Pick<Counts, 'prompt_tokens' | 'completion_tokens'>;
+
+export const countsOf = ({ prompt_tokens, completion_tokens }: Tokens, isEstimate = false): Counts => ({
+  prompt_tokens,
+  completion_tokens,
+  total_tokens: prompt_tokens + completion_tokens,
   ...(isEstimate && { estimated: true }),
 });
+
+/** @param prompt tokens of the prompt @param characters of the answer */
+export const estimateOf = (prompt: number, characters: number): Counts =>
+  countsOf({ prompt_tokens: prompt, completion_tokens: estimatedTokens(characters) }, true);
 
 /** The parts of a record that are not the upstream's own. */
 export type Told = Partial<Omit<AnswerRecord, 'usage'> & { readonly usage: Counts }>;
@@ -176,8 +181,9 @@ export class Exchange {
       this.firstTextAt = monotonicMs();
       this.metrics.firstContent(this.firstTextAt - this.#startedAt);
     }
-    if (typeof usage?.prompt_tokens === 'number' && typeof usage.completion_tokens === 'number')
-      this.#stated = countsOf(usage.prompt_tokens, usage.completion_tokens);
+    const { prompt_tokens, completion_tokens } = usage ?? {};
+    if (typeof prompt_tokens === 'number' && typeof completion_tokens === 'number')
+      this.#stated = countsOf({ prompt_tokens, completion_tokens });
     return chunk;
   }
 
@@ -193,7 +199,7 @@ export class Exchange {
 
   /** The counts of the upstream, else estimates by the length of texts, thoughts and calls. */
   get usage(): Counts {
-    return this.#stated ?? countsOf(promptTokens(this.call.request.body), estimatedTokens(this.#characters), true);
+    return this.#stated ?? estimateOf(promptTokens(this.call.request.body), this.#characters);
   }
 
   /**

@@ -5,7 +5,7 @@ import type { Series } from '../telemetry/series.js';
 import { type NetObserver, UpstreamMetrics } from '../telemetry/upstream-metrics.js';
 import type { OpenBody, PlainAnswer, UpstreamCall } from './call.js';
 import type { NetShared } from './net.js';
-import type { NoNet } from './net-policy.js';
+import type { NoNet } from './local-request.js';
 import { Breaker } from './breaker.js';
 import { UpstreamConnection } from './connection.js';
 import { Exchange, type SharedParts } from './exchange.js';

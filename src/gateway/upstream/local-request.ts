@@ -1,6 +1,6 @@
 /**
  * The body of a request to an upstream as a request to the local model, and its sleep in the engine. The engine arms or
- * rejects it, and wakes it at its latest start.
+ * rejects it, and wakes it at its latest start. The requests that may have a net, and the faults that start one.
  *
  * Must not know: nets, connections, HTTP frameworks.
  */
@@ -13,10 +13,51 @@ import type { GenerationRequest } from '../api/generation/read-request.js';
 import type { ArmedEvent, EngineRequest, RejectedEvent } from '../../protocol/index.js';
 import { validatorOf } from '../../util/schema.js';
 import { validationMessage } from '../../util/validation-message.js';
-import type { OpenBody, UpstreamCall } from './call.js';
+import { isGuided, isList, type OpenBody, type PlainAnswer, type UpstreamCall } from './call.js';
 import type { Deadline } from './deadline.js';
 import { without } from './json-fields.js';
-import type { NoNet } from './net-policy.js';
+
+/** Why a request has no net, as the header says it. */
+export type NoNet =
+  | 'off'
+  | 'no_model'
+  | 'on_miss'
+  | 'functions'
+  | 'grammar'
+  | 'unsupported'
+  | 'context'
+  | 'budget'
+  | 'capacity'
+  | 'not_ready'
+  | 'not_forecast';
+
+/** Why no net can stand in for an answer of this form; null if one can. */
+export function barOf({ request: { body } }: UpstreamCall): NoNet | null {
+  if (isList(body.functions)) return 'functions';
+  return isGuided(body) ? 'grammar' : null;
+}
+
+/** Why the local model can't answer a body. @param error of its checks */
+export const barOfError = ({ code }: ApiError): NoNet =>
+  code === 'context_length_exceeded' ? 'context' : code === 'loading' ? 'not_ready' : 'unsupported';
+
+/** Milliseconds that an answer asks its client to wait; NaN if it names none that can be read. */
+function waitOf({ headers }: PlainAnswer, date: number): number {
+  const { 'retry-after-ms': ms = '', 'retry-after': after = '' } = headers;
+  const number = (text: string): number => (/^\d+(\.\d+)?$/.test(text) ? Number(text) : NaN);
+  return [number(ms), number(after) * 1000].find((each) => !Number.isNaN(each)) ?? Date.parse(after) - date;
+}
+
+/**
+ * Whether a net answers in place of this response: a failure of the server, or a limit beyond the net's latest start.
+ * An answer that refuses the request passes on.
+ * @param roomMs until the latest start
+ * @param date the present, ms since 1970
+ */
+export function isNetted(answer: PlainAnswer, roomMs: number, date: number): boolean {
+  // Without a time the wait may be of any length.
+  return answer.status >= 500 || (answer.status === 429 && !(waitOf(answer, date) <= roomMs));
+}
 
 /** A body that passed the checks of the local model. */
 export interface LocalRequest {

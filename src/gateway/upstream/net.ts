@@ -16,11 +16,11 @@ import type { Ending } from '../../protocol/outcome.js';
 import { monotonicMs, timerUntil } from '../../util/clock.js';
 import { type AnswerForm, isEnd, type UpstreamCall } from './call.js';
 import type { Deadline } from './deadline.js';
-import { countsOf } from './exchange.js';
+import type { EarlyStarts } from './early-start.js';
+import { type Counts, countsOf, estimateOf } from './exchange.js';
 import { HeldAnswer, type Hold } from './held-answer.js';
-import { type Asleep, fallAsleep, localRequest, type LocalRequest } from './local-request.js';
-import { barOf, barOfError, type NoNet } from './net-policy.js';
-import { estimatedTokens } from './upstream-body.js';
+import { type Asleep, barOf, barOfError, fallAsleep, localRequest, type LocalRequest } from './local-request.js';
+import type { NoNet } from './local-request.js';
 
 /** Without a promise, the local model still tries where the upstream has failed. */
 const TRIED: readonly (NoNet | null)[] = ['budget', 'capacity'];
@@ -38,8 +38,6 @@ export interface NetFor extends Pick<EventStream, 'drained'> {
   readonly form: AnswerForm;
   /** Of the local text once it is due. */
   readonly localHold: Hold;
-  /** Whether the net starts beside the upstream at once. It counts as a start. */
-  isEarly(): boolean;
   /** Whether the upstream has no whole sentence so far. */
   isNeeded(): boolean;
   /** The local answer is the answer. Takes its next piece; null: it is whole. */
@@ -68,8 +66,6 @@ export class Net {
   #endedAt: number | null = null;
   #record: AnswerRecord | null = null;
   #hasFailed = false;
-  /** Of prompt and answer, once it has ended. */
-  tokens: number | null = null;
   readonly #text: HeldAnswer;
   readonly #stop = new AbortController();
   readonly #decided: Promise<void>;
@@ -78,6 +74,7 @@ export class Net {
   constructor(
     private readonly shared: NetShared,
     private readonly answer: NetFor,
+    private readonly early: EarlyStarts,
   ) {
     this.#text = new HeldAnswer(answer.form.choices, (piece) => {
       answer.sendLocal(piece);
@@ -93,11 +90,6 @@ export class Net {
   /** Milliseconds until its latest start. */
   get roomMs(): number {
     return (this.#asleep?.latestStart ?? -Infinity) - monotonicMs();
-  }
-
-  /** Characters of its text so far. */
-  get received(): number {
-    return this.#text.received;
   }
 
   /** Resolves once it is armed, or it is known that there is none. @returns whether it is armed */
@@ -168,10 +160,12 @@ export class Net {
     };
   }
 
-  /** Estimated counts of the local answer so far. */
-  usage() {
+  /** Counts of the local answer, estimated up to its end; null without text. */
+  usage(): Counts | null {
+    const { received } = this.#text;
+    if (this.#record !== null) return countsOf(this.#record.usage);
     const prompt = this.#local?.read.prompts.reduce((sum, { ids }) => sum + ids.length, 0) ?? 0;
-    return countsOf(prompt, estimatedTokens(this.received), true);
+    return received === 0 ? null : estimateOf(prompt, received);
   }
 
   #resultOf(isAnswer: boolean, isOvertaken: boolean): NetFacts['result'] {
@@ -198,7 +192,7 @@ export class Net {
     // It begins at once beside an upstream that is often late, where a slot is free.
     const { metrics, engine } = this.shared.context;
     const isFree = metrics.live < (engine.ready?.slots ?? 0);
-    const isEarly = this.roomMs <= 0 || (isFree && this.answer.isEarly());
+    const isEarly = this.roomMs <= 0 || (isFree && this.early.isEarly(this.answer.call.request.caller.tenant));
     if (isEarly && this.answer.isNeeded()) this.#begin('expected');
   }
 
@@ -254,7 +248,7 @@ export class Net {
   async #run({ request, read }: LocalRequest): Promise<void> {
     const { call } = this.answer;
     // The request and an estimate of its tokens are taken from the allowance of its key already.
-    const caller = { ...request.caller, reserve: () => (used: number) => (this.tokens = used) };
+    const caller = { ...request.caller, reserve: () => () => undefined };
     const signal = AbortSignal.any([this.#stop.signal, call.request.signal]);
     const asked = { ...request, caller, signal, addCancelFields: () => undefined, answered: () => undefined };
     const answer = begun(this.shared.context, asked, read, true);

@@ -19,20 +19,16 @@ export interface AnswerEnd {
   readonly report?: object;
 }
 
-interface WrittenChoice extends Omit<FormAnswer['choices'][number], 'finishReason'> {
-  finishReason: FinishReason | null;
-  /** Indices of calls that have begun. */
-  readonly calls: Set<number>;
-}
-
-const writtenChoice = (): WrittenChoice => ({
-  finishReason: null,
+const writtenChoice = () => ({
+  finishReason: null as FinishReason | null,
   stopString: null,
   completionTokens: 0,
-  exitLayers: new Map(),
   promptLogprobs: [],
-  calls: new Set(),
+  exitLayers: new Map<number, number>(),
+  /** Indices of calls that have begun. */
+  calls: new Set<number>(),
 });
+type WrittenChoice = ReturnType<typeof writtenChoice>;
 
 /** The answer as forms read it. It grows part by part. */
 class WrittenAnswer implements FormAnswer {
@@ -42,7 +38,7 @@ class WrittenAnswer implements FormAnswer {
   readonly choices: WrittenChoice[] = [writtenChoice()];
   fields: Record<string, unknown> = noFields();
   #counts: Partial<ReturnType<FormAnswer['usage']>> & object = {};
-  end: AnswerEnd = { usage: countsOf(0, 0) };
+  end: AnswerEnd = { usage: countsOf({ prompt_tokens: 0, completion_tokens: 0 }) };
 
   constructor(call: UpstreamCall, tokenizer: TextTokenizer | null) {
     const { body } = call.request;
@@ -116,8 +112,9 @@ function errorIn(body: string): ApiError {
 }
 
 export class Output {
-  readonly #stream: ClientStream | null;
-  readonly #answer: WrittenAnswer;
+  /** Null: the answer goes out whole. */
+  readonly stream: ClientStream | null;
+  readonly answer: WrittenAnswer;
   readonly #form: Form;
   /** The ends of choices: the report goes out with the last one. */
   readonly #ends: ChoiceEnd[] = [];
@@ -128,29 +125,14 @@ export class Output {
     tokenizer: TextTokenizer | null,
   ) {
     const { writing } = call;
-    const stream = (this.#stream = isStreamed(call) ? call.open() : null);
-    this.#answer = new WrittenAnswer(call, tokenizer);
+    const stream = (this.stream = isStreamed(call) ? call.open() : null);
+    this.answer = new WrittenAnswer(call, tokenizer);
     const send = (event: object, name?: string): void => stream?.send(event, name);
-    this.#form = writing.form(writing.request, this.#answer, ...(stream === null ? [] : [send]));
-  }
-
-  /** Whether text that was sent may be seen by the client. */
-  get isSeen(): boolean {
-    return this.#stream !== null;
-  }
-
-  /** Reads a chunk of the upstream, but for its choices. */
-  read(json: ChunkJson): void {
-    this.#answer.read(json);
-  }
-
-  /** Its text is that of the local model. */
-  isLocal(): void {
-    this.#answer.isLocal();
+    this.#form = writing.form(writing.request, this.answer, ...(stream === null ? [] : [send]));
   }
 
   send(piece: Piece): void {
-    const choice = (this.#answer.choices[piece.index] ??= writtenChoice());
+    const choice = (this.answer.choices[piece.index] ??= writtenChoice());
     if ('finishReason' in piece) {
       choice.finishReason ??= piece.finishReason;
       this.#ends.push(piece);
@@ -159,7 +141,7 @@ export class Output {
 
   /** A part of a call, whose first one alone has id and name. */
   #callOf(
-    { index, id = `call_${this.#answer.request.id}_${index}`, name = '', ...part }: CallPart,
+    { index, id = `call_${this.answer.request.id}_${index}`, name = '', ...part }: CallPart,
     choice: WrittenChoice,
   ): CallPart {
     const isNew = !choice.calls.has(index);
@@ -167,51 +149,39 @@ export class Output {
     return { ...part, index, ...(isNew && { id, name }) };
   }
 
-  /** Resolves once the client has read on. Null while it keeps up. */
-  drained(): Promise<void> | null {
-    return this.#stream?.drained() ?? null;
-  }
-
-  /** Keeps a silent stream open with comments. An error is an event behind the first one. */
-  keepOpen(): void {
-    this.#stream?.keepOpen();
-  }
-
   /** Gives an error of the upstream. */
   plain(answer: PlainAnswer): PlainAnswer | null {
     const { errorBody } = this.call.writing;
     const told = errorBody === null ? answer : { ...answer, body: errorBody(answer.status, answer.body) };
-    if (this.#stream === null) return told;
+    if (this.stream === null) return told;
     // The status line of a kept-alive stream is out.
-    if (!this.#stream.respond(told)) this.#broken(this.#stream, errorIn(answer.body));
+    if (!this.stream.respond(told)) this.#broken(this.stream, errorIn(answer.body));
     return null;
   }
 
   /** Ends the answer. A choice without an end of its own has that of a forced one. */
   end(end: AnswerEnd): PlainAnswer | null {
-    this.#answer.end = end;
+    this.answer.end = end;
     // An upstream may leave choices out: the list has holes.
-    this.#answer.choices.forEach((choice, index) => {
-      if (choice.finishReason !== null) return;
-      choice.finishReason = 'length';
-      this.#ends.push({ index, finishReason: 'length', isLast: false });
+    this.answer.choices.forEach(({ finishReason }, index) => {
+      if (finishReason === null) this.send({ index, finishReason: 'length', isLast: false });
     });
     for (const [at, each] of this.#ends.entries()) this.#form.add({ ...each, isLast: at === this.#ends.length - 1 });
     const whole = { ...this.#form.end(), ...(end.report !== undefined && { sortie: end.report }) };
-    if (this.#stream === null) {
+    if (this.stream === null) {
       return { status: 200, headers: { 'content-type': 'application/json; charset=utf-8' }, body: bodyOf(whole) };
     }
-    this.#stream.end(this.call.writing.terminator);
+    this.stream.end(this.call.writing.terminator);
     return null;
   }
 
   /** @throws the error itself if the response has not begun */
   fail(thrown: unknown): null {
-    if (this.#stream === null) throw thrown;
+    if (this.stream === null) throw thrown;
     const error = toApiError(thrown);
     if (error !== thrown)
       this.call.request.addLogFields({ fault: thrown instanceof Error ? thrown.stack : String(thrown) });
-    if (!this.#stream.reject(error)) this.#broken(this.#stream, error);
+    if (!this.stream.reject(error)) this.#broken(this.stream, error);
     return null;
   }
 

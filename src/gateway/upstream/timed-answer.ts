@@ -18,7 +18,7 @@ import { Deadline, DeadlinePassed } from './deadline.js';
 import { type Counts, countsOf, type Exchange, type SharedParts, type Told } from './exchange.js';
 import { HeldAnswer, type Hold } from './held-answer.js';
 import { Net, type NetFor, type NetShared } from './net.js';
-import { isNetted } from './net-policy.js';
+import { isNetted } from './local-request.js';
 import { Output } from './output.js';
 import { plainAnswer } from './pass-through.js';
 import type { UpstreamSettings } from './upstream-body.js';
@@ -30,19 +30,13 @@ interface Failed {
 }
 
 /** The reason with which the request to an upstream ends that the local model has answered. */
-class LocalAnswers extends Error {
-  override readonly name = 'LocalAnswers';
-}
+const OVERTAKEN = new Error('the local model has answered');
 
-/** The counts of models together. */
-function summed(models: readonly Counts[]): Counts {
-  const total = (of: (counts: Counts) => number): number => models.reduce((sum, each) => sum + of(each), 0);
-  const isEstimate = models.some(({ estimated }) => estimated === true);
-  return countsOf(
-    total((each) => each.prompt_tokens),
-    total((each) => each.completion_tokens),
-    isEstimate,
-  );
+/** The counts of two models together. */
+function summed(one: Counts, other: Counts): Counts {
+  const prompt_tokens = one.prompt_tokens + other.prompt_tokens;
+  const completion_tokens = one.completion_tokens + other.completion_tokens;
+  return countsOf({ prompt_tokens, completion_tokens }, one.estimated === true || other.estimated === true);
 }
 
 export class TimedAnswer implements NetFor {
@@ -80,15 +74,15 @@ export class TimedAnswer implements NetFor {
     const form = formOf(call);
     this.form = { ...form, mayLand: this.#isTimed && form.mayLand };
     const output = (this.#output = new Output(call, nets?.context.model.tokenizer ?? null));
-    this.localHold = !output.isSeen || form.isWholeOnly ? 'all' : settings.holdsSentences ? 'sentence' : 'none';
+    this.localHold = output.stream === null || form.isWholeOnly ? 'all' : settings.holdsSentences ? 'sentence' : 'none';
     this.#held = new HeldAnswer(form.choices, (piece) => {
       // Thoughts decide nothing.
       if ('finishReason' in piece || piece.text !== '' || isOther(piece)) this.#claim('upstream');
       if (this.#winner !== 'local') this.#send(piece);
     });
-    this.#net = nets === null ? null : new Net(nets, this);
+    this.#net = nets === null ? null : new Net(nets, this, shared.early);
     void this.#net?.isArmed().then((isArmed) => {
-      if (isArmed) output.keepOpen();
+      if (isArmed) output.stream?.keepOpen();
     });
   }
 
@@ -98,11 +92,7 @@ export class TimedAnswer implements NetFor {
   }
 
   drained(): Promise<void> | null {
-    return this.#output.drained();
-  }
-
-  isEarly(): boolean {
-    return this.shared.early.isEarly(this.call.request.caller.tenant);
+    return this.#output.stream?.drained() ?? null;
   }
 
   isNeeded(): boolean {
@@ -144,7 +134,7 @@ export class TimedAnswer implements NetFor {
       const plain = await this.#read();
       if (plain !== null && (await this.#isNetted(plain))) return { trigger: 'status', failure: plain };
       this.#claim('upstream');
-      return this.#winner === 'local' ? { trigger: 'upstream_failed', failure: new LocalAnswers() } : plain;
+      return this.#winner === 'local' ? { trigger: 'upstream_failed', failure: OVERTAKEN } : plain;
     } catch (thrown) {
       if (this.#signal.aborted && !this.call.request.signal.aborted) this.#known(false);
       const failure = connectionError(thrown, this.#signal);
@@ -197,8 +187,8 @@ export class TimedAnswer implements NetFor {
     this.#winner = side;
     if (side === 'upstream') this.#net?.drop();
     else {
-      this.#output.isLocal();
-      this.#ended.abort(new LocalAnswers());
+      this.#output.answer.isLocal();
+      this.#ended.abort(OVERTAKEN);
     }
   }
 
@@ -212,7 +202,7 @@ export class TimedAnswer implements NetFor {
     else
       for await (const events of exchange.events(response, {}, false)) {
         for (const { chunk } of events) if (chunk !== null) this.#add(chunk);
-        await this.#output.drained();
+        await this.drained();
         signal.throwIfAborted();
       }
     this.#isTold = true;
@@ -221,9 +211,9 @@ export class TimedAnswer implements NetFor {
 
   #add({ json, pieces, bytes }: Chunk): void {
     this.exchange.held.add(bytes);
-    if (this.#winner !== 'local') this.#output.read(json);
+    if (this.#winner !== 'local') this.#output.answer.read(json);
     for (const piece of pieces) this.#held.add(piece, this.#hold());
-    if (this.#output.isSeen && !this.#held.isHolding) this.exchange.sent();
+    if (this.#output.stream !== null && !this.#held.isHolding) this.exchange.sent();
     // The text of a whole answer is sent at its end.
     const { isFinished, isOther, received, ends } = this.#held;
     const hasPart = ends.count > 0 || (this.deadline.isContent && received > 0);
@@ -249,7 +239,7 @@ export class TimedAnswer implements NetFor {
     const { deadline, form } = this;
     // Text that a client has seen can't be taken back for the net.
     const mayNet = this.#winner === null && this.#net?.isPossible === true;
-    if (!this.#output.isSeen || (mayNet && !form.mayLand)) return 'all';
+    if (this.#output.stream === null || (mayNet && !form.mayLand)) return 'all';
     if (holdsSentences || deadline.awaitsSentence || (mayNet && !deadline.isContent)) return 'sentence';
     if (budget?.onMiss === 'truncate' || !form.mayLand) return 'none';
     return deadline.holds(monotonicMs(), this.exchange.firstTextAt, this.#held.ends.count) ? 'sentence' : 'none';
@@ -272,7 +262,7 @@ export class TimedAnswer implements NetFor {
     if (this.#held.isFinished) return this.#whole();
     const isLate = error instanceof DeadlinePassed;
     const end = this.#landed(isLate);
-    const isEmpty = !this.#output.isSeen || (this.#held.sent === 0 && !this.#held.isOther);
+    const isEmpty = this.#output.stream === null || (this.#held.sent === 0 && !this.#held.isOther);
     this.exchange.broke(isLate ? 'deadline' : 'upstream_failed', end ?? { end: 'cut', isEmpty });
     if (end !== null) return this.#finished();
     const rule = 'The upstream model had no whole sentence within the latency budget.';
@@ -293,11 +283,10 @@ export class TimedAnswer implements NetFor {
     const { exchange } = this;
     const net = this.#net;
     const isLocal = this.#winner === 'local';
-    const estimate = net !== null && net.received > 0 ? net.usage() : null;
-    const counted = own === null ? estimate : countsOf(own.usage.prompt_tokens, own.usage.completion_tokens);
-    exchange.localTokens = (isLocal ? net?.tokens : null) ?? estimate?.total_tokens ?? 0;
+    const counted = net?.usage() ?? null;
+    exchange.localTokens = counted?.total_tokens ?? 0;
     const isAlone = isLocal && exchange.status !== 200;
-    const usage = summed([...(isAlone ? [] : [exchange.usage]), ...(counted === null ? [] : [counted])]);
+    const usage = counted === null ? exchange.usage : isAlone ? counted : summed(exchange.usage, counted);
     const report = net?.report();
     const told: Told = { usage, details: { ...own?.details, ...(report !== undefined && { net: report }) } };
     const end = own === null ? {} : { finishReason: own.finishReason, landed: own.landed };
