@@ -1,13 +1,6 @@
 import t from 'tap';
 import fc from 'fast-check';
-import {
-  FairOrder,
-  serviceOf,
-  type Share,
-  fairShare,
-  landingNets,
-  yielding,
-} from '../../src/engine/scheduler/fair-order.js';
+import { FairOrder, serviceOf, type Share, landingNets, yielded } from '../../src/engine/scheduler/fair-order.js';
 import { SentenceState } from '../../src/engine/scheduler/output-length.js';
 
 interface Item extends Share {
@@ -85,25 +78,27 @@ void t.test('a tenant that was idle goes first, and gains no credit', (t) => {
 });
 
 void t.test('a sequence yields to a tenant below its share, and to a promise', (t) => {
-  const rows = (...tenants: string[]) => tenants.map((tenant, id) => item(tenant, 1, id));
-  const next = (tenant: string, isPromised = false) => item(tenant, 1, 99, isPromised);
-  const share = fairShare(4, new Set(['a', 'b']));
-  t.equal(share, 2);
-  t.equal(yielding(rows('a', 'a', 'a', 'a'), next('b'), share)?.id, 3, 'the newest');
-  t.equal(yielding(rows('a', 'a', 'a', 'b'), next('b'), share)?.id, 2);
-  t.equal(yielding(rows('a', 'a', 'b', 'b'), next('b'), share), null, 'both have their share');
-  t.equal(yielding(rows('a', 'a', 'b', 'b'), next('a'), share), null, 'no two take turns');
-  t.equal(yielding(rows('a', 'a', 'a', 'b', 'b'), next('b'), share), null, 'one with its share is owed nothing');
-  t.equal(yielding(rows('a', 'a', 'a', 'a'), next('a'), share), null);
-  t.equal(yielding(rows('a', 'a', 'a', 'b'), next('b', true), share)?.id, 2, 'the tenant with the most slots');
-  t.equal(yielding(rows('a', 'a'), next('a', true), share)?.id, 1, 'its own sequences as well');
-  t.equal(yielding(rows('a', 'a'), next('b', true), share, 1)?.id, 1);
-  t.equal(yielding(rows('a', 'a'), next('b', true), share, 2), null, 'the oldest keep their share');
-  const promised = rows('a', 'a', 'a').map((each) => ({ ...each, isPromised: true }));
-  t.equal(yielding(promised, next('b', true), share), null, 'a promise yields to none');
-  t.equal(yielding(promised, next('b'), share), null);
-  t.equal(fairShare(2, new Set(['a', 'b', 'c'])), 1);
-  t.equal(yielding(rows('a', 'b'), next('c'), 1), null, 'no tenant has more than its share');
+  const row = (tenant: string, arrivedAt: number, isPromised = false) => ({
+    ...{ tenant, arrivedAt, isPromisedAt: () => isPromised },
+  });
+  const yields = (tenants: string, next: string, isPromised = false, protectedRows = 0, slots = 4) => {
+    const running = Array.from(tenants, (tenant, id) => row(tenant.toLowerCase(), id, tenant !== tenant.toLowerCase()));
+    const waiting = [row(next, 99, isPromised)];
+    return yielded({ running, waiting }, { slots, protectedRows, now: 0 })?.victim.arrivedAt ?? null;
+  };
+  t.equal(yields('aaaa', 'b'), 3, 'the newest');
+  t.equal(yields('aaab', 'b'), 2);
+  t.equal(yields('aabb', 'b'), null, 'both have their share');
+  t.equal(yields('aabb', 'a'), null, 'no two take turns');
+  t.equal(yields('aaabb', 'b'), null, 'one with its share is owed nothing');
+  t.equal(yields('aaaa', 'a'), null);
+  t.equal(yields('aaab', 'b', true), 2, 'the tenant with the most slots');
+  t.equal(yields('aa', 'a', true), 1, 'its own sequences as well');
+  t.equal(yields('aa', 'b', true, 1), 1);
+  t.equal(yields('aa', 'b', true, 2), null, 'the oldest keep their share');
+  t.equal(yields('AAA', 'b', true), null, 'a promise yields to none');
+  t.equal(yields('AAA', 'b'), null);
+  t.equal(yields('ab', 'c', false, 0, 2), null, 'no tenant has more than its share');
   t.end();
 });
 

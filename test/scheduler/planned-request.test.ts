@@ -102,7 +102,7 @@ void t.test('tokens keep their share by a measured curve', async (t) => {
 });
 
 void t.test('without a measurement, more tokens keep more, up to all', async (t) => {
-  const values = [0, 4, 8, 16, 32, 64, 160, 320].map((tokens) => new Utility(shape, null).partialValue(tokens));
+  const values = [0, 4, 8, 16, 32, 64, 160, 320, Infinity].map((tokens) => new Utility(shape, null).partialValue(tokens));
   t.same([values[0], values.at(-1)], [0, 1]);
   for (const [i, value] of values.slice(1).entries()) t.ok(value > (values[i] ?? 1), values.join(' '));
 });

@@ -91,61 +91,32 @@ export function shareOf(sequence: Sequence, now: number): Share {
   return { tenant, isPromised: sequence.isPromisedAt(now), service };
 }
 
+type Holder = Pick<Sequence, 'tenant' | 'arrivedAt' | 'isPromisedAt'>;
+
 /**
- * The first waiting sequence that gets its slot from a running one, with that one; null for none.
+ * The first waiting sequence that gets its slot from a running one, with that one: of those that yield, the newest of
+ * the tenant with the most slots. Null for none.
  * @param slots most running sequences
  * @param protectedRows of the running ones, the oldest without a promise that no promise preempts
  */
-export function yielded(
-  { running, waiting }: { readonly running: readonly Sequence[]; readonly waiting: readonly Sequence[] },
+export function yielded<T extends Holder>(
+  { running, waiting }: { readonly running: readonly T[]; readonly waiting: readonly T[] },
   { slots, protectedRows, now }: { readonly slots: number; readonly protectedRows: number; readonly now: number },
-): { readonly next: Sequence; readonly victim: Sequence } | null {
-  const tenants = new Set([...running, ...waiting].map(({ tenant }) => tenant));
-  if (tenants.size < 2 && !waiting.some((each) => each.isPromisedAt(now))) return null;
-  const holderOf = (sequence: Sequence) => ({
-    sequence,
-    tenant: sequence.tenant,
-    isPromised: sequence.isPromisedAt(now),
-  });
-  const holders = running.toSorted((a, b) => a.arrivedAt - b.arrivedAt).map(holderOf);
-  const share = fairShare(slots, tenants);
+): { readonly next: T; readonly victim: T } | null {
+  const { size: tenants } = new Set([...running, ...waiting].map(({ tenant }) => tenant));
+  if (tenants < 2 && !waiting.some((each) => each.isPromisedAt(now))) return null;
+  const share = Math.max(1, Math.floor(slots / tenants));
+  const held = ({ tenant }: Holder): number => running.filter((each) => each.tenant === tenant).length;
+  const others = running.filter((each) => !each.isPromisedAt(now)).sort((a, b) => a.arrivedAt - b.arrivedAt);
+  const unprotected = others.slice(protectedRows);
+  const beyondShare = others.filter((each) => held(each) > share);
   for (const next of waiting) {
-    const victim = yielding(holders, holderOf(next), share, protectedRows);
-    if (victim !== null) return { next, victim: victim.sequence };
+    const yields = next.isPromisedAt(now) ? unprotected : held(next) < share ? beyondShare : [];
+    const most = Math.max(...yields.map(held));
+    const victim = yields.findLast((each) => held(each) === most);
+    if (victim !== undefined) return { next, victim };
   }
   return null;
-}
-
-type Holder = Pick<Share, 'tenant' | 'isPromised'>;
-
-/** Slots of a tenant where all with a sequence have equally many; at least one. */
-export function fairShare(slots: number, tenants: ReadonlySet<string>): number {
-  return Math.max(1, Math.floor(slots / Math.max(1, tenants.size)));
-}
-
-/**
- * @param running in order of arrival
- * @param next the waiting sequence that would start
- * @param share of `fairShare`
- * @param protectedRows of the running ones, the oldest without a promise that no promise preempts
- * @returns the newest sequence of the tenant with the most slots among the sequences that yield; null if none does
- */
-export function yielding<T extends Holder>(
-  running: readonly T[],
-  next: Holder,
-  share: number,
-  protectedRows = 0,
-): T | null {
-  const held = new Map<string, number>();
-  for (const { tenant } of running) held.set(tenant, (held.get(tenant) ?? 0) + 1);
-  const count = (tenant: string): number => held.get(tenant) ?? 0;
-  const isOwed = count(next.tenant) < share;
-  const unpromised = running.filter(({ isPromised }) => !isPromised);
-  const yields = next.isPromised
-    ? unpromised.slice(protectedRows)
-    : unpromised.filter(({ tenant }) => isOwed && count(tenant) > share);
-  const most = Math.max(...yields.map(({ tenant }) => count(tenant)));
-  return yields.findLast(({ tenant }) => count(tenant) === most) ?? null;
 }
 
 type NetRow = Pick<Sequence, 'isNet' | 'sentence'>;

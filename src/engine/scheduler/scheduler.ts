@@ -253,14 +253,13 @@ export class Scheduler {
   }
 
   /** Learns the time of a step. Plans count on plain steps, so the costs learn nothing of a draft. */
-  #learn({ chunks, rows, work, draft: planned }: StepPlan, result: StepResult, lone: Sequence | undefined): void {
+  #learn({ chunks, rows, work, draft: planned, predictedMs }: StepPlan, result: StepResult, lone?: Sequence): void {
     const { cycleMs, draft, tokens } = result;
     if (draft === null && chunks.length + rows.length > 0) this.#planner.observeStep(work, result);
-    if (lone === undefined) return;
-    const ms = chunks.length === 0 ? cycleMs : null;
-    const given = tokens.filter(({ isEnd }) => !isEnd).length;
-    if (draft === null) this.#drafts.observe(lone, null, 1, ms);
-    else if (planned !== null) this.#drafts.observe(lone, { source: planned.source, ...draft }, Math.max(1, given), ms);
+    if (draft === null || planned === null || lone === undefined) return;
+    const given = Math.max(1, tokens.filter(({ isEnd }) => !isEnd).length);
+    const count = { source: planned.source, ...draft };
+    this.#drafts.observe(lone, count, given * predictedMs, chunks.length === 0 ? cycleMs : null);
   }
 
   #end(sequence: Sequence | undefined, { reason, hasLanded }: SequenceEnd, at: number): void {

@@ -15,7 +15,6 @@ import {
   FIRST_TOKENS,
   nextLength,
   Speedup,
-  BaselineStep,
 } from '../../../src/engine/scheduler/drafts/drafts.js';
 import { type Answer, answerTo, drain, greedy, makeCore, makeExecutor, PROMPTS } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
@@ -101,15 +100,6 @@ void t.test('a source of drafts that does not pay off is skipped, and retried no
   t.ok(tries > 0 && tries < 20, `${tries} of 1000`);
   for (let i = 0; i < 100; i++) speedup.observe(20, 10);
   t.ok(speedup.tryNow() && speedup.ratio > 1.5);
-  const baseline = new BaselineStep();
-  t.ok(baseline.isDue(), 'without a measurement');
-  baseline.observe(10);
-  for (let i = 0; i < 60; i++) baseline.observe(20);
-  t.ok(Math.abs(baseline.ms - 20) < 0.1);
-  baseline.observe(10_000);
-  t.ok(baseline.ms < 40, 'an outlier');
-  const due = Array.from({ length: 120 }, () => baseline.isDue()).filter(Boolean).length;
-  t.ok(due > 4 && due < 20, `${due} of 120 rounds run without a draft`);
   speedup.observe(0, 0);
   t.ok(speedup.ratio > 1.5, 'a round without times changes nothing');
 });

@@ -12,7 +12,7 @@
  *
  * Must not know: models, logits, budgets.
  */
-import type { DraftSource, ExitIndex, SequenceRequest } from '../../../protocol/index.js';
+import type { DraftCount, DraftSource, SequenceRequest } from '../../../protocol/index.js';
 import type { Speculate } from '../../../protocol/engine-options.js';
 import { changesLogits } from '../../../protocol/request.js';
 import type { Sequence } from '../sequence.js';
@@ -28,7 +28,6 @@ export interface DraftLimits {
 
 export class Drafts {
   readonly #speedups = new Map<string, Speedup>();
-  readonly #baselines = new Map<ExitIndex, BaselineStep>();
   readonly #lengths = new WeakMap<Sequence, number>();
 
   constructor(private readonly limits: DraftLimits) {}
@@ -45,7 +44,7 @@ export class Drafts {
    */
   plan(sequence: Sequence, most: number): DraftPlan | null {
     const length = Math.min(most, this.limits.most, this.#length(sequence));
-    if (length < 1 || this.#baseline(sequence).isDue()) return null;
+    if (length < 1) return null;
     const text = fromText(sequence, length);
     if (text !== null && this.#speedup(sequence, text.source).tryNow()) return text;
     // Penalties and biases would need all logits of each draft token. Behind the last chunk of its prompt, which runs
@@ -56,48 +55,28 @@ export class Drafts {
   }
 
   /**
-   * Learns from a step of a lone sequence.
-   * @param draft the draft that was verified; null for a plain step
-   * @param tokens tokens that the step gave
+   * Learns from a draft that was verified.
+   * @param plainMs of its tokens one by one, as the costs predict them
    * @param ms time of the step; null where other work shared it
    */
-  observe(sequence: Sequence, draft: ObservedDraft | null, tokens: number, ms: number | null): void {
-    const baseline = this.#baseline(sequence);
-    if (draft === null) {
-      if (ms !== null) baseline.observe(ms);
-      return;
-    }
-    const { source, drafted, accepted } = draft;
+  observe(sequence: Sequence, { source, drafted, accepted }: DraftCount, plainMs: number, ms: number | null): void {
     this.#lengths.set(sequence, nextLength(this.#length(sequence), drafted, accepted));
     sequence.countDraft(source, drafted, accepted);
-    if (ms !== null) this.#speedup(sequence, source).observe(tokens * baseline.ms, ms);
+    if (ms !== null) this.#speedup(sequence, source).observe(plainMs, ms);
   }
 
   #length(sequence: Sequence): number {
     return this.#lengths.get(sequence) ?? FIRST_TOKENS;
   }
 
-  #baseline({ exit }: Sequence): BaselineStep {
-    return known(this.#baselines, exit, () => new BaselineStep());
-  }
-
   /** Speed-up by source, exit, and greedy or sampled decoding: greedy text repeats itself more often. */
   #speedup({ exit, request }: Sequence, source: DraftSource): Speedup {
     const kind = request.sampling.temperature > 0 ? 'sampled' : 'greedy';
-    return known(this.#speedups, `${source}, ${exit}, ${kind}`, () => new Speedup());
+    const key = `${source}, ${exit}, ${kind}`;
+    const known = this.#speedups.get(key) ?? new Speedup();
+    this.#speedups.set(key, known);
+    return known;
   }
-}
-
-function known<K, V>(map: Map<K, V>, key: K, make: () => V): V {
-  const value = map.get(key) ?? make();
-  map.set(key, value);
-  return value;
-}
-
-export interface ObservedDraft {
-  readonly source: DraftSource;
-  readonly drafted: number;
-  readonly accepted: number;
 }
 
 /** The operator's `off` overrides the request; otherwise the request decides. */
@@ -161,29 +140,6 @@ const GAIN = 0.04;
 const MAX_SPEEDUP = 4;
 /** A skipped source is tried once in this many rounds: texts and machines change. */
 const RETRY_ROUNDS = 200;
-/** One in this many rounds runs without a draft, so that the baseline stays known. */
-const BASELINE_ROUNDS = 12;
-
-/** Time of a lone sequence's step without a draft. */
-export class BaselineStep {
-  #ms = 0;
-  #rounds = 0;
-
-  /** Exponential mean in ms; 0: unknown. */
-  get ms(): number {
-    return this.#ms;
-  }
-
-  /** Whether the next round must run without a draft. Called once per round. */
-  isDue(): boolean {
-    this.#rounds = (this.#rounds + 1) % BASELINE_ROUNDS;
-    return this.#ms === 0 || this.#rounds === 0;
-  }
-
-  observe(ms: number): void {
-    this.#ms = this.#ms === 0 ? ms : this.#ms + (Math.min(ms, MAX_SPEEDUP * this.#ms) - this.#ms) * 4 * GAIN;
-  }
-}
 
 export class Speedup {
   #ratio = INITIAL_SPEEDUP;

@@ -6,7 +6,7 @@
  * same values into a shared page, since its tokens are the same.
  */
 import { at } from '../../../util/at.js';
-import { type Live, type MemoryOp, SlotTable } from './slot-table.js';
+import { SlotTable } from './slot-table.js';
 import type { Slot, Units } from './units.js';
 
 export interface BlockPoolSize {
@@ -24,9 +24,6 @@ export class BlockPool extends SlotTable {
   /** References to each page. */
   readonly #refCounts: Int32Array;
   readonly #blockTables: readonly number[][];
-  /** The last round of counting that met each page. */
-  readonly #marks: Float64Array;
-  #round = 0;
 
   constructor(
     slots: number,
@@ -39,7 +36,6 @@ export class BlockPool extends SlotTable {
     this.granularity = page;
     this.#freeBlocks = Array.from({ length: pages }, (_, i) => pages - 1 - i);
     this.#refCounts = new Int32Array(pages);
-    this.#marks = new Float64Array(pages);
     this.#blockTables = this.slots.map(() => []);
   }
 
@@ -71,21 +67,7 @@ export class BlockPool extends SlotTable {
   }
 
   held(slots: readonly Slot[]): number {
-    this.#round++;
-    let pages = 0;
-    for (const slot of slots) pages += this.#mark(slot);
-    return this.bytesOf(pages * this.granularity);
-  }
-
-  demand(live: readonly Live[]): number {
-    this.#round++;
-    let pages = 0;
-    for (const { slot, tokens } of live) {
-      const held = slot === null ? 0 : this.blockTableOf(slot).length;
-      pages += Math.max(0, this.#count(tokens.length + 1) - held);
-      if (slot !== null) pages += this.#mark(slot);
-    }
-    return this.bytesOf(pages * this.granularity);
+    return this.bytesOf(new Set(slots.flatMap((slot) => this.blockTableOf(slot))).size * this.granularity);
   }
 
   /** Shares full pages alone. The target's own full pages stay, with what each unit has of them. */
@@ -117,20 +99,6 @@ export class BlockPool extends SlotTable {
 
   giveBack(): void {
     // The device committed all pages at the start.
-  }
-
-  takeOps(): MemoryOp[] {
-    return [];
-  }
-
-  /** Marks a slot's pages in this round. @returns those that had no mark */
-  #mark(slot: Slot): number {
-    let fresh = 0;
-    for (const page of this.blockTableOf(slot)) {
-      if (this.#marks[page] !== this.#round) fresh++;
-      this.#marks[page] = this.#round;
-    }
-    return fresh;
   }
 
   /** Pages of so many positions. */

@@ -2,7 +2,7 @@
  * Slots of equal size: each unit has a KV cache with a range for every slot, and each kept boundary a store of hidden
  * states. The system commits pages on their first write, and they stay with their slot.
  */
-import { type Live, type MemoryOp, type PositionRun, SlotTable } from './slot-table.js';
+import { type MemoryOp, type PositionRun, SlotTable } from './slot-table.js';
 import type { Slot } from './units.js';
 
 export class FixedSlots extends SlotTable {
@@ -10,7 +10,7 @@ export class FixedSlots extends SlotTable {
   readonly isOrdered = true;
   #ops: MemoryOp[] = [];
 
-  takeOps(): MemoryOp[] {
+  override takeOps(): MemoryOp[] {
     const taken = this.#ops;
     this.#ops = [];
     return taken;
@@ -18,10 +18,6 @@ export class FixedSlots extends SlotTable {
 
   held(slots: readonly Slot[]): number {
     return slots.reduce((sum, { length }) => sum + this.bytesOf(length), 0);
-  }
-
-  demand(live: readonly Live[]): number {
-    return live.reduce((sum, { tokens }) => sum + this.bytesOf(tokens.length + 1), 0);
   }
 
   copyPrefix(from: Slot, to: Slot, length: number): void {

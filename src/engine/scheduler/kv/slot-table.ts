@@ -35,8 +35,6 @@ export abstract class SlotTable {
 
   /** Bytes of these slots together; what they share counts once. */
   abstract held(slots: readonly Slot[]): number;
-  /** Bytes that live sequences need up to their next position, with their whole prompts. */
-  abstract demand(live: readonly Live[]): number;
   /**
    * Gives another slot the caches and hidden states of the first `length` positions, as far as slots share them. The
    * target may hold some of the same tokens; they stay.
@@ -48,12 +46,22 @@ export abstract class SlotTable {
   abstract reserve(slot: Slot, length: number): void;
   /** Returns memory that slots do not need to the system, until they have at most so many bytes of it. */
   abstract giveBack(most: number): void;
+
   /** The operations since the last call. */
-  abstract takeOps(): MemoryOp[];
+  takeOps(): MemoryOp[] {
+    return [];
+  }
 
   /** Bytes of a sequence of so many positions. */
   bytesOf(positions: number): number {
     return Math.ceil(positions / this.granularity) * this.granularity * this.bytesPerPosition;
+  }
+
+  /** Bytes that live sequences need up to their next position, with their whole prompts. */
+  demand(live: readonly Live[]): number {
+    const more = live.map(({ slot, tokens }) => this.bytesOf(tokens.length + 1) - (slot ? this.held([slot]) : 0));
+    const held = this.held(live.flatMap(({ slot }) => slot ?? []));
+    return more.reduce((sum, bytes) => sum + Math.max(0, bytes), held);
   }
 
   /** Marks a slot as used now. */
