@@ -39,26 +39,23 @@ export class HeldBytes {
   #bytes = 0;
   #isClosed = false;
 
-  constructor(
-    private readonly tenant: string,
-    private readonly shares = heap,
-  ) {}
+  constructor(private readonly tenant: string) {}
 
   /** @throws ApiError upstream_failed for an answer that is too large, overloaded beyond the share of its tenant */
   add(bytes: number): void {
     if (this.#isClosed) return;
-    const { shares, tenant } = this;
-    const isFull = bytes > shares.available(tenant);
-    const isMost = 2 * this.#bytes >= shares.held(tenant);
+    const { tenant } = this;
+    const isFull = bytes > heap.available(tenant);
+    const isMost = 2 * this.#bytes >= heap.held(tenant);
     if (this.#bytes + bytes > MOST_ANSWER || (isFull && isMost)) throw tooLarge();
     if (isFull) throw new ApiError('overloaded', 'Other answers of this client fill its memory; try again shortly.');
-    shares.acquire(tenant, bytes);
+    heap.acquire(tenant, bytes);
     this.#bytes += bytes;
   }
 
   free(bytes: number): void {
     if (this.#isClosed) return;
-    this.shares.release(this.tenant, bytes);
+    heap.release(this.tenant, bytes);
     this.#bytes -= bytes;
   }
 

@@ -44,13 +44,6 @@ export interface NetFor extends Pick<EventStream, 'drained'> {
   sendLocal(piece: Piece | null): void;
 }
 
-/** The local answer at its end, as its client sees it. */
-export interface LocalEnd {
-  /** Null: its text is cut. */
-  readonly own: AnswerRecord | null;
-  readonly ending: Ending;
-}
-
 export class Net {
   /** Why there is no net; null while it is armed or runs. */
   #none: NoNet | null = 'not_forecast';
@@ -118,8 +111,11 @@ export class Net {
     await this.#ended;
   }
 
-  /** Ends the local answer, and sends the rest of it. @returns null: it has no end, and no whole sentence */
-  finish(): LocalEnd | null {
+  /**
+   * Ends the local answer, and sends the rest of it.
+   * @returns its end as the client sees it, with its record, or null for a text that is cut; null without a sentence
+   */
+  finish(): { readonly own: AnswerRecord | null; readonly ending: Ending } | null {
     const own = this.#end;
     // The engine cuts an answer at its deadline in the middle of a sentence.
     if (own !== null && own.outcome !== 'cut') {

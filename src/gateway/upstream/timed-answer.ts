@@ -187,7 +187,7 @@ export class TimedAnswer implements NetFor {
     this.#winner = side;
     if (side === 'upstream') this.#net?.drop();
     else {
-      this.#output.answer.isLocal();
+      this.#output.isLocal();
       this.#ended.abort(OVERTAKEN);
     }
   }
@@ -211,7 +211,7 @@ export class TimedAnswer implements NetFor {
 
   #add({ json, pieces, bytes }: Chunk): void {
     this.exchange.held.add(bytes);
-    if (this.#winner !== 'local') this.#output.answer.read(json);
+    if (this.#winner !== 'local') this.#output.read(json);
     for (const piece of pieces) this.#held.add(piece, this.#hold());
     if (this.#output.stream !== null && !this.#held.isHolding) this.exchange.sent();
     // The text of a whole answer is sent at its end.
@@ -291,6 +291,6 @@ export class TimedAnswer implements NetFor {
     const told: Told = { usage, details: { ...own?.details, ...(report !== undefined && { net: report }) } };
     const end = own === null ? {} : { finishReason: own.finishReason, landed: own.landed };
     const record = exchange.record(isLocal ? { ...told, ...end, source: 'net', ttftMs: own?.ttftMs ?? null } : told);
-    return this.#output.end({ usage, ...(this.#isTimed && { report: reportOf(record) }) });
+    return this.#output.end(usage, this.#isTimed ? reportOf(record) : undefined);
   }
 }
