@@ -2,11 +2,18 @@
 import t from 'tap';
 import fc from 'fast-check';
 import { at } from '../../src/util/at.js';
-import { costModel, predictMs, prefillMs, type CostModel, observeStep } from '../../src/engine/scheduler/cost/model.js';
+import {
+  costModel,
+  decodeMs as stepMs,
+  predictMs,
+  prefillMs,
+  type CostModel,
+  observeStep,
+} from '../../src/engine/scheduler/cost/model.js';
 import { depthShape, lengthPrior } from '../../src/engine/depth-shape.js';
 import { type CostPoint, type CostTable, cheapestAt, costAt, curveOf } from '../../src/engine/scheduler/cost/table.js';
 import { blockSample, layers, sample, shape, table } from '../scheduler/sample.js';
-import { affineStepCost, promptMs, stepTable } from '../../src/engine/scheduler/cost/step-costs.js';
+import { affineStepCost, promptMs } from '../../src/engine/scheduler/cost/step-costs.js';
 import { runs } from '../scheduler/arbitrary.js';
 
 const decodeMs = (rows: readonly number[], model = sample, context = 200): number =>
@@ -153,11 +160,16 @@ const slow: CostModel = Array.from({ length: 50 }).reduce<CostModel>((model) => 
 const models = fc.constantFrom(sample, blockSample, slow);
 const rowsOf = fc.array(fc.nat(6), { minLength: 5, maxLength: 5 }).filter((rows) => rows.some((count) => count > 0));
 
-void t.test('a tabulated step costs what the model predicts, within 2% for the grain of its context', async () => {
+void t.test('a tabulated step costs what its units do, within 2% for the grain of its context', async () => {
   fc.assert(
     fc.property(models, rowsOf, fc.nat(2000), (model, rows, context) => {
-      const ms = stepTable(model, context)(Int32Array.from(rows));
-      const exact = predictMs(model, { decode: { rows, context }, prefill: [] });
+      const ms = stepMs(model, rows, context);
+      const counts = model.units.map((_, unit) => {
+        const some = rows.filter((__, exit) => unit >= model.units.length - 3 || at(model.needed, exit).includes(unit));
+        return some.reduce((sum, count) => sum + count, 0);
+      });
+      const costs = model.units.map(({ decode }, unit) => cheapestAt(decode, at(counts, unit), context));
+      const exact = costs.reduce((sum, cost) => sum + cost, 0) * model.drift.slowdown;
       return ms >= exact - 1e-9 && ms <= 1.02 * exact;
     }),
     runs,
@@ -165,10 +177,10 @@ void t.test('a tabulated step costs what the model predicts, within 2% for the g
 });
 
 void t.test('a tabulated step follows the drift, though its table stays', async (t) => {
-  const rows = Int32Array.of(0, 0, 1, 0, 3);
-  const before = stepTable(sample, 100)(rows);
-  t.ok(stepTable(slow, 100)(rows) > 1.5 * before);
-  t.equal(stepTable(sample, 100)(rows), before);
+  const rows = [0, 0, 1, 0, 3];
+  const before = stepMs(sample, rows, 100);
+  t.ok(stepMs(slow, rows, 100) > 1.5 * before);
+  t.equal(stepMs(sample, rows, 100), before);
 });
 
 void t.test('a tabulated prompt costs what the model predicts for whole grains, and never less', async () => {
@@ -190,15 +202,14 @@ void t.test(
   async () => {
     fc.assert(
       fc.property(models, fc.nat(1000), fc.integer({ min: 2, max: 30 }), (model, context, many) => {
-        const step = stepTable(model, context);
-        const cost = affineStepCost(step, 5, many);
+        const cost = affineStepCost(model, context, many);
         return [0, 1, 2, 3, 4].every((exit) => {
           const { rowMs: perRow, fixedMs: fixed } = at(cost, exit);
           const isRising = exit === 0 || (perRow >= at(cost, exit - 1).rowMs && fixed >= at(cost, exit - 1).fixedMs);
           const rows = new Int32Array(5);
           const isMet = [1, many].every((count) => {
             rows[exit] = count;
-            const exact = step(rows);
+            const exact = stepMs(model, rows, context);
             // A deeper exit never costs less, so a measurement that says otherwise is exceeded.
             return perRow * count + fixed >= exact - 1e-9 && perRow * count + fixed <= 1.05 * exact;
           });

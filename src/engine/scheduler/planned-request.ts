@@ -79,8 +79,8 @@ export class PlannedRequest {
   ) {
     this.#moment = moment;
     const { policy, lengths, utility } = moment;
-    const { generated, isExactLength, kind, promptLength } = sequence;
-    const { arrivedAt, budget, minExit, serviceClass } = terms;
+    const { generated, isExactLength, kind, minExit, promptLength } = sequence;
+    const { arrivedAt, budget, serviceClass } = terms;
     this.maxExit = sequence.maxExit;
     this.minExit = utility.shallowest(minExit, this.maxExit, policy.leastAccuracy, promptLength);
     this.currentExit = sequence.exit;

@@ -23,7 +23,6 @@ import { SentenceState } from './output-length.js';
 export interface Terms {
   readonly arrivedAt: number;
   readonly budget: Budget | null;
-  readonly minExit: ExitIndex;
   readonly serviceClass: ServiceClass;
 }
 

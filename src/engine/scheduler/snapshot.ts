@@ -4,9 +4,9 @@
  *
  * Knows: sequences, the cost model. Must not know: exits that are chosen.
  */
-import type { CostModel, ExitIndex } from './cost/model.js';
+import { type CostModel, type ExitIndex, decodeMs } from './cost/model.js';
 import { at } from '../../util/at.js';
-import { type ExitCost, type StepMs, affineStepCost, stepTable } from './cost/step-costs.js';
+import { type ExitCost, affineStepCost } from './cost/step-costs.js';
 import type { OutputLengths, SentenceLength } from './output-length.js';
 import { type Estimates, type Moment, PlannedRequest, type Utility } from './planned-request.js';
 import { type Policy, plannedChunk } from './policy.js';
@@ -42,8 +42,8 @@ export class Snapshot implements Moment {
   #nets: readonly PlannedRequest[] | undefined;
   /** The waiting ones of all snapshots of the instant. */
   readonly #waiting: Map<Sequence, PlannedRequest>;
-  /** Milliseconds of a step, by rows at each exit, at the mean context of all requests. */
-  readonly #step: StepMs;
+  /** Mean of all requests. */
+  readonly #context: number;
 
   /** @param before an earlier snapshot; the waiting requests of one instant are planned once */
   constructor(
@@ -63,10 +63,10 @@ export class Snapshot implements Moment {
     let context = 0;
     for (const { tokens } of live) context += tokens.length - 1;
     for (const { tokens } of waiting) context += tokens.length - 1;
-    this.#step = stepTable(this.model, context / Math.max(1, count));
+    this.#context = context / Math.max(1, count);
     const careful = 1 + this.policy.margin;
     const rows = Math.min(slots, count + (engine.nets?.length ?? 0));
-    const costs = affineStepCost(this.#step, this.model.shape.exits.length, rows);
+    const costs = affineStepCost(this.model, this.#context, rows);
     this.costs = costs.map(({ fixedMs, rowMs }) => ({ fixedMs: fixedMs * careful, rowMs: rowMs * careful }));
     this.oneRowMs = costs.map(({ fixedMs, rowMs }) => fixedMs + rowMs);
     const exits = live.filter(isDecoding).map(({ exit }) => exit);
@@ -84,8 +84,8 @@ export class Snapshot implements Moment {
 
   /** A request that is not here, under terms that may differ from its own. */
   proposed(sequence: Sequence, change: Partial<Terms> = {}): PlannedRequest {
-    const { arrivedAt, budget, minExit, serviceClass } = sequence;
-    return new PlannedRequest(sequence, this, { arrivedAt, budget, minExit, serviceClass, ...change });
+    const { arrivedAt, budget, serviceClass } = sequence;
+    return new PlannedRequest(sequence, this, { arrivedAt, budget, serviceClass, ...change });
   }
 
   /** The nets that sleep. Failures of upstreams come together, so each is a promise that may begin at once. */
@@ -98,7 +98,7 @@ export class Snapshot implements Moment {
   stepOf(exits: readonly ExitIndex[]): number {
     const rows = new Int32Array(this.model.shape.exits.length);
     for (const exit of exits) rows[exit] = at(rows, exit) + 1;
-    return this.#step(rows);
+    return decodeMs(this.model, rows, this.#context);
   }
 }
 

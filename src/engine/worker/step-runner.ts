@@ -174,20 +174,17 @@ export function stepWork(
  * @param cost predicted milliseconds of a part of the work
  * @returns milliseconds by exit, in the order of shape.exits; their sum is `ms`
  */
-export function exitTimes(shape: DepthShape, work: Work, cost: (part: Work) => number, ms: number): number[] {
-  const shares = shape.exits.map(() => 0);
-  const add = (exit: number, share: number): void => {
-    shares[exit] = (shares[exit] ?? 0) + share;
-  };
-  for (const part of work.prefill) add(part.exit, cost({ decode: null, prefill: [part] }));
-  if (work.decode !== null) {
-    const depths = work.decode.rows.map((rows, exit) => rows * (shape.exits[exit]?.layer ?? 0));
-    const depth = sum(depths);
-    const decodeMs = cost({ decode: work.decode, prefill: [] });
-    depths.forEach((each, exit) => {
-      if (each > 0) add(exit, (decodeMs * each) / depth);
-    });
-  }
+export function exitTimes(
+  { exits }: DepthShape,
+  { decode, prefill }: Work,
+  cost: (part: Work) => number,
+  ms: number,
+): number[] {
+  const depths = exits.map(({ layer }, exit) => layer * (decode?.rows[exit] ?? 0));
+  const layerMs = cost({ decode, prefill: [] }) / Math.max(1, sum(depths));
+  const chunksMs = (exit: number): number =>
+    sum(prefill.map((part) => (part.exit === exit ? cost({ decode: null, prefill: [part] }) : 0)));
+  const shares = depths.map((depth, exit) => depth * layerMs + chunksMs(exit));
   const total = sum(shares);
   return shares.map((share) => (total > 0 ? (ms * share) / total : 0));
 }

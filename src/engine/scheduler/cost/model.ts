@@ -58,15 +58,13 @@ export interface CostModel {
   /** By exit: the units that it needs. */
   readonly needed: readonly (readonly number[])[];
   readonly drift: Drift;
-  readonly memo: CostMemo;
-}
-
-/** Table costs that planning asked for (step-costs.ts). They never change, so every drift of a model shares them. */
-export interface CostMemo {
-  /** [context / grain][unit][rows] */
-  readonly decode: number[][][];
-  /** [chunk][exit][positions / grain] */
-  readonly prompts: ((number[] | undefined)[] | undefined)[];
+  /** Table costs that planning asked for. They never change, so every drift of a model shares them. */
+  readonly memo: {
+    /** [context / grain][unit][rows] */
+    readonly decode: number[][][];
+    /** [chunk][exit][positions / grain] */
+    readonly prompts: ((number[] | undefined)[] | undefined)[];
+  };
 }
 
 /**
@@ -128,27 +126,11 @@ export interface Work {
   readonly prefill: readonly PrefillWork[];
 }
 
-/** Table cost of one unit's decode. @param unit index as in `CostModel.units` */
-export function unitDecodeMs({ units }: CostModel, unit: number, rows: number, context: number): number {
-  return cheapestAt(at(units, unit).decode, rows, context);
-}
+/** Contexts round up to whole grains, positions: under 1% of a step's cost. */
+const CONTEXT_GRAIN = 32;
 
-/** Rows and context of the batch that prices a further row. */
-const PRICED_ROWS = 16;
-const PRICED_CONTEXT = 256;
-
-/** Table cost of a further row of a batch, by trunk stage. */
-export function rowsMs(model: CostModel): number[] {
-  const ms = (stage: number, rows: number): number => unitDecodeMs(model, stage, rows, PRICED_CONTEXT);
-  return model.shape.stages.map((_, stage) => Math.max(0, ms(stage, PRICED_ROWS) - ms(stage, 1)) / (PRICED_ROWS - 1));
-}
-
-/** Table cost of a decode step: `cost(unit, rows)` summed over the units that its rows need. */
-export function cascadeMs(
-  { units, needed }: CostModel,
-  rows: ArrayLike<number>,
-  cost: (unit: number, rows: number) => number,
-): number {
+/** Table cost of a decode step: each unit with the rows that need it. @param rows by exit, each of this context */
+function decodeTableMs({ units, needed, memo }: CostModel, rows: ArrayLike<number>, context: number): number {
   const counts = new Int32Array(units.length);
   let all = 0;
   for (let exit = 0; exit < rows.length; exit += 1) {
@@ -157,7 +139,32 @@ export function cascadeMs(
     all += count;
   }
   counts.fill(all, -SHARED.length);
-  return counts.reduce((ms, count, unit) => ms + cost(unit, count), 0);
+  const grain = Math.ceil(context / CONTEXT_GRAIN);
+  const known = (memo.decode[grain] ??= []);
+  return counts.reduce((ms, count, unit) => {
+    if (count === 0) return ms;
+    const ofUnit = (known[unit] ??= []);
+    return ms + (ofUnit[count] ??= cheapestAt(at(units, unit).decode, count, grain * CONTEXT_GRAIN));
+  }, 0);
+}
+
+/** Milliseconds of a decode step, drift and planning included. @param rows by exit @param context mean past per row */
+export function decodeMs(model: CostModel, rows: ArrayLike<number>, context: number): number {
+  return decodeTableMs(model, rows, context) * model.drift.slowdown + model.drift.planningMs;
+}
+
+/** Rows and context of the batch that prices a further row. */
+const PRICED_ROWS = 16;
+const PRICED_CONTEXT = 256;
+
+/** Table cost of a further row of a batch, by trunk stage. */
+export function rowsMs({ shape, units }: CostModel): number[] {
+  return shape.stages.map((_, stage) => {
+    const [few = 0, many = 0] = [1, PRICED_ROWS].map((rows) =>
+      cheapestAt(at(units, stage).decode, rows, PRICED_CONTEXT),
+    );
+    return Math.max(0, many - few) / (PRICED_ROWS - 1);
+  });
 }
 
 /** Table cost of prefill or catch-up, chunk after chunk, without the head. */
@@ -168,25 +175,22 @@ export function prefillMs(model: CostModel, work: PrefillWork): number {
   return all.reduce((ms, unit) => ms + inChunks(at(model.units, unit), positions, context, chunk), 0);
 }
 
-/** Whole chunks cost what the middle one does (cost is about linear in context), the rest is priced by itself. */
+/** The past of each chunk is that of the ones ahead of it. */
 function inChunks({ prefill }: UnitCurves, positions: number, context: number, chunk: number): number {
-  if (positions <= 0) return 0;
-  const whole = Math.floor(positions / chunk);
-  const last = cheapestAt(prefill, positions - whole * chunk, context + whole * chunk);
-  return whole === 0 ? last : whole * cheapestAt(prefill, chunk, context + ((whole - 1) * chunk) / 2) + last;
+  let ms = 0;
+  for (let done = 0; done < positions; done += chunk)
+    ms += cheapestAt(prefill, Math.min(chunk, positions - done), context + done);
+  return ms;
 }
 
 /** Predicted milliseconds of a step: decode rows with their planning, and prefill chunks, drift included. */
 export function predictMs(model: CostModel, work: Work): number {
-  const { slowdown, planningMs } = model.drift;
-  return tableMs(model, work) * slowdown + (work.decode === null ? 0 : planningMs);
+  return tableMs(model, work) * model.drift.slowdown + (work.decode === null ? 0 : model.drift.planningMs);
 }
 
 function tableMs(model: CostModel, { decode, prefill }: Work): number {
-  let ms = 0;
-  if (decode !== null) ms += cascadeMs(model, decode.rows, (unit, n) => unitDecodeMs(model, unit, n, decode.context));
-  for (const chunk of prefill) ms += prefillMs(model, chunk);
-  return ms;
+  const ms = decode === null ? 0 : decodeTableMs(model, decode.rows, decode.context);
+  return prefill.reduce((sum, chunk) => sum + prefillMs(model, chunk), ms);
 }
 
 /** The tunables of the drift. */

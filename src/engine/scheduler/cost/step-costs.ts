@@ -1,39 +1,15 @@
 /**
- * Costs that planning asks for at every step, tabulated: decode steps by context, and prompts by length. The affine
- * view of a step has a fixed part per depth and a part per row.
+ * Costs that planning asks for at every step: the affine view of a decode step, with a fixed part per depth and a part
+ * per row, and prompts by length.
  *
  * A frontier says how many positions each unit has processed for a sequence (index: trunk stages, then the exits'
  * blocks). A missing entry counts as none processed.
  */
 import { at } from '../../../util/at.js';
-import {
-  type CostModel,
-  type ExitIndex,
-  type PrefillWork,
-  cascadeMs,
-  predictMs,
-  prefillMs,
-  unitDecodeMs,
-} from './model.js';
+import { type CostModel, type ExitIndex, type PrefillWork, decodeMs, predictMs, prefillMs } from './model.js';
 
-/** Milliseconds of a step in which `rows[exit]` rows leave at each exit, drift and planning included. */
-export type StepMs = (rows: Int32Array) => number;
-
-/** Contexts and prompts round up to whole grains, positions: under 1% of a step's cost. */
-const CONTEXT_GRAIN = 32;
+/** Prompts round up to whole grains, positions: under 1% of a step's cost. */
 const PROMPT_GRAIN = 16;
-
-/** @param context mean positions of past per row */
-export function stepTable(model: CostModel, context: number): StepMs {
-  const grain = Math.ceil(context / CONTEXT_GRAIN);
-  const known = (model.memo.decode[grain] ??= []);
-  const cost = (unit: number, rows: number): number => {
-    if (rows === 0) return 0;
-    return ((known[unit] ??= [])[rows] ??= unitDecodeMs(model, unit, rows, grain * CONTEXT_GRAIN));
-  };
-  const { slowdown, planningMs } = model.drift;
-  return (rows) => cascadeMs(model, rows, cost) * slowdown + planningMs;
-}
 
 /** Milliseconds of a whole prompt up to an exit, drift included. */
 export function promptMs(model: CostModel, exit: ExitIndex, positions: number, chunk: number): number {
@@ -54,14 +30,17 @@ export interface ExitCost {
 }
 
 /** By exit. @param rows how many rows share a step, about: costs bend, so the slope runs from one row to these */
-export function affineStepCost(step: StepMs, exits: number, rows: number): ExitCost[] {
-  const counts = new Int32Array(exits);
+export function affineStepCost(model: CostModel, context: number, rows: number): ExitCost[] {
+  const counts = new Int32Array(model.shape.exits.length);
+  const step = (): number => decodeMs(model, counts, context);
   const many = Math.max(2, rows);
   let rowMs = 0;
   let fixedMs = 0;
   return Array.from(counts, (_, exit) => {
-    const one = step(counts.fill(0).fill(1, exit, exit + 1));
-    const slope = Math.max(0, (step(counts.fill(many, exit, exit + 1)) - one) / (many - 1));
+    counts.fill(0)[exit] = 1;
+    const one = step();
+    counts[exit] = many;
+    const slope = Math.max(0, (step() - one) / (many - 1));
     // A deeper exit never costs less, whatever the measurement says.
     rowMs = Math.max(rowMs, slope);
     fixedMs = Math.max(fixedMs, one - slope);
