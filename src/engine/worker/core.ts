@@ -105,22 +105,6 @@ export class EngineCore {
     this.#events.rejected.push({ leastFeasibleMs: null, ...event });
   }
 
-  /** Cancels a request that was never submitted. */
-  abandon(request: SequenceRequest, reason: CancelReason): void {
-    const { id, prompt } = request;
-    this.#events.ended.push({
-      id,
-      reason,
-      error: null,
-      promptTokens: prompt.length,
-      cachedTokens: 0,
-      preemptions: 0,
-      startedAt: null,
-      firstTokenAt: null,
-      endedAt: this.#options.clock(),
-    });
-  }
-
   /** Whether the queue is full. @param elsewhere requests in the grammar queue @param isNet whether it is for a net */
   isFull(elsewhere: number, isNet?: boolean): boolean {
     return this.scheduler.isFull(elsewhere, isNet);
@@ -181,9 +165,9 @@ export class EngineCore {
     return message;
   }
 
-  /** Whether rejections or ends are pending, which must be sent without waiting for a step. */
+  /** Whether rejections are pending, which must be sent without waiting for a step. */
   get #hasNews(): boolean {
-    return this.#events.rejected.length + this.#events.ended.length > 0;
+    return this.#events.rejected.length > 0;
   }
 
   /** Reports the decisions of a plan. */

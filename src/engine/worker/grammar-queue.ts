@@ -42,20 +42,15 @@ export class GrammarQueue {
   }
 
   cancel(id: string, reason: CancelReason): void {
-    const request = this.#take(id);
-    if (request === null) {
-      this.core.cancel(id, reason);
-      return;
-    }
-    this.grammars.abandon(id);
-    this.core.abandon(request, reason);
+    this.#giveUp(id);
+    this.core.cancel(id, reason);
   }
 
-  #reject(id: string): void {
+  /** Hands a request to the core without its grammar: the next plan rejects it with the least budget, or ends it. */
+  #giveUp(id: string): void {
     const request = this.#take(id);
     if (request === null) return;
     this.grammars.abandon(id);
-    // Its budget is over, so the next plan rejects it, and names the least one.
     this.core.submit(request, null, null);
   }
 
@@ -92,7 +87,7 @@ export class GrammarQueue {
     const until = waitEnd(request);
     if (until === Infinity) return null;
     const end = (): void => {
-      if (depth.budget?.onMiss === 'reject') this.#reject(id);
+      if (depth.budget?.onMiss === 'reject') this.#giveUp(id);
       else this.cancel(id, 'deadline');
       this.changed();
     };
