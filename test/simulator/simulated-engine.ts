@@ -135,7 +135,7 @@ class SimulatedEngine {
     for (const { id, reason } of ended) if (reason === 'deadline') this.#end(id, 'deadline', this.now);
   }
 
-  /** The gateway's timer ends answers whose deadline passed during a slow step (gateway/engine-client/deadline-timer.ts). */
+  /** The gateway's timer ends answers whose deadline passed during a slow step (gateway/engine-client/open-sequences.ts). */
   #cutLate(): void {
     for (const open of [...this.#open.values()]) {
       const { sequence } = open;

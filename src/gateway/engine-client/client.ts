@@ -4,7 +4,7 @@
  * Knows: child processes and the protocol. Must not know: the work of the engine, HTTP.
  */
 import { type ChildProcess, fork } from 'node:child_process';
-import { EventEmitter } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { monotonicMs, turnStartedAt } from '../../util/clock.js';
@@ -156,11 +156,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     this.#closing.abort();
     const child = this.#child;
     if (child?.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    const exited = new Promise<void>((resolve) =>
-      child.once('exit', () => {
-        resolve();
-      }),
-    );
+    const exited = once(child, 'exit').catch(() => undefined);
     // An engine that loads reads no message and runs no answer.
     if (this.#ready === null) child.kill('SIGKILL');
     else {

@@ -28,6 +28,9 @@ export interface ChunkJson {
 }
 
 export interface Chunk {
+  /** As it goes out. */
+  readonly data: string;
+  /** One of a known form has no choices here. */
   readonly json: ChunkJson;
   readonly pieces: readonly Piece[];
   /** Content of the answer: thoughts, roles and calls are none. */
@@ -170,6 +173,7 @@ export function readChunk(data: string, hide: (text: string) => string = (text) 
   const choices = listOf(json.choices);
   const pieces = choices.flatMap(piecesOf);
   return {
+    data,
     json,
     bytes,
     text: pieces.map((piece) => ('text' in piece ? piece.text : '')).join(''),
@@ -180,8 +184,6 @@ export function readChunk(data: string, hide: (text: string) => string = (text) 
 
 /** The begin of a text that may be all that differs. */
 const TEXT = /"(?:content|text|reasoning_content)"\s*:\s*"(?!")/;
-/** A text that stands for itself in JSON. */
-const PLAIN = /^[^"\\\u0000-\u001f]+$/;
 /** Stands in place of the text. */
 const MARK = 'text of a chunk';
 
@@ -197,14 +199,8 @@ interface Shape {
   readonly more: OtherFields;
 }
 
-/** A chunk, and its data as it goes out. One of a known form has no choices in its JSON. */
-export interface NamedChunk extends Chunk {
-  readonly data: string;
-}
-
 /** The text that JSON has between two quotes; null for one that is empty or wrong. */
 function unquoted(raw: string): string | null {
-  if (PLAIN.test(raw)) return raw;
   try {
     const text: unknown = JSON.parse(`"${raw}"`);
     return typeof text === 'string' && text !== '' ? text : null;
@@ -228,7 +224,7 @@ function shapeOf(head: string, tail: string, names: Readonly<Record<string, stri
 }
 
 /** The chunk of a known form: most are, so it is made by fields. Null: it has another form. */
-function shaped({ head, tail, headHere, tailHere, chunk, piece, more }: Shape, data: string): NamedChunk | null {
+function shaped({ head, tail, headHere, tailHere, chunk, piece, more }: Shape, data: string): Chunk | null {
   if (!data.startsWith(head) || !data.endsWith(tail)) return null;
   const raw = data.slice(head.length, data.length - tail.length);
   const found = unquoted(raw);
@@ -261,7 +257,7 @@ export class ChunkReader {
   ) {}
 
   /** @throws ApiError as `readChunk` */
-  read(data: string): NamedChunk {
+  read(data: string): Chunk {
     const known = this.#shape === null ? null : shaped(this.#shape, data);
     if (known !== null) return known;
     const chunk = readChunk(data, this.hide);

@@ -7,7 +7,7 @@ import { monotonicMs } from '../../util/clock.js';
 import { present } from '../../util/present.js';
 import { type Ending, outcomeOf } from '../../protocol/outcome.js';
 import type { Breaker } from './breaker.js';
-import { type Chunk, ChunkReader, type NamedChunk } from './chunk.js';
+import { type Chunk, ChunkReader } from './chunk.js';
 import { formOf, type OpenBody, type UpstreamCall } from './call.js';
 import { Unreachable, type UpstreamConnection, type UpstreamResponse } from './connection.js';
 import type { Deadline } from './deadline.js';
@@ -26,7 +26,7 @@ const HIDDEN = '***';
 /** An event of a stream; null: it is no chunk. */
 export interface ChunkEvent {
   readonly event: Incoming;
-  readonly chunk: NamedChunk | null;
+  readonly chunk: Chunk | null;
 }
 
 /** The parts that all models and answers of one upstream share. */
@@ -171,7 +171,7 @@ export class Exchange {
   }
 
   /** Counts a part of the answer, or a whole one. */
-  count<T extends Chunk>(chunk: T): T {
+  count(chunk: Chunk): Chunk {
     const { json, pieces, text, characters } = chunk;
     const { usage } = json;
     for (const piece of pieces) if ('finishReason' in piece) this.#finishReason = piece.finishReason;
