@@ -24,7 +24,7 @@ const LAST_MS = 8.64e15;
 
 const Ms = Type.Number({ exclusiveMinimum: 0, maximum: LAST_MS });
 
-/** Log line of an answered completion (gateway/http/plugins/access-log.ts); `time` is the instant of its last byte, in ms. */
+/** Log line of an answered completion (gateway/http/request-log.ts); `time` is the instant of its last byte, in ms. */
 const AnsweredLine = Type.Object({
   msg: Type.Literal('request'),
   time: Type.Number({ minimum: 0, maximum: LAST_MS }),

@@ -57,5 +57,5 @@ void t.test('requests that finish, are rejected, fail or lose their client leave
   t.ok(grown < 2 * BATCH * MOST_BYTES_EACH, `${(grown / (2 * BATCH)).toFixed(0)} bytes retained for each request`);
   t.comment(`${(grown / (2 * BATCH)).toFixed(0)} bytes retained for each request`);
   t.equal(server.context.api.metrics.live, 0);
-  t.equal(server.app.inFlightResponses.size, 0);
+  t.equal(server.app.responses.size, 0);
 });

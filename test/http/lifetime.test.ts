@@ -57,7 +57,7 @@ void t.test('a client that never reads is cut after the stall time-out', async (
   const body = JSON.stringify({ messages, stream: true, n: 8, logprobs: true, top_logprobs: 20, max_tokens: 200 });
   connected(t, server, `${HEAD}Content-Length: ${body.length}\r\n\r\n${body}`.repeat(4)).pause();
   await until('asked', () => server.engine.requests.length > 0);
-  await until('responses end', () => server.app.inFlightResponses.size === 0);
+  await until('responses end', () => server.app.responses.size === 0);
   t.equal(server.engine.live, 0);
   const cut = await server.logged(1, 'the client does not read; cutting its connection');
   t.match(cut, { length: 1, 0: { level: 40, unsent: Number } }, 'one warning for the connection');
@@ -122,14 +122,14 @@ void t.test('at the deadline of a drain each answer ends with an error that stat
   const streamed = await server.post(PATH, { messages, stream: true });
   const whole = server.ask(PATH, { messages, n: 2 });
   connected(t, server, HALF);
-  await until('responses begin', () => server.engine.live === 3 && server.app.inFlightResponses.size === 3);
+  await until('responses begin', () => server.engine.live === 3 && server.app.responses.size === 3);
   t.equal(await drain(server.app, server.context, 100), false);
   const error = { type: 'unavailable_error', code: 'draining' };
   const data = await events(streamed);
   t.match(JSON.parse(data.at(-2) ?? ''), { error });
   t.match(JSON.parse(data[0] ?? ''), { choices: [{ delta: { content: 'one' } }] });
   t.match(await whole, { status: 503, headers: { 'retry-after': '5' }, body: { error } });
-  await until('open connections are cut', () => server.app.inFlightResponses.size === 0);
+  await until('open connections are cut', () => server.app.responses.size === 0);
 });
 
 void t.test('a half-closed connection counts as gone', async (t) => {

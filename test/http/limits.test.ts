@@ -2,8 +2,7 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import t from 'tap';
-import { TokenBucket } from '../../src/gateway/http/token-bucket.js';
-import { duration } from '../../src/gateway/http/plugins/limits.js';
+import { duration, TokenBucket } from '../../src/gateway/http/caller.js';
 import { keyDigest, openKey, type ApiKey } from '../../src/gateway/http/keys.js';
 import { READY } from '../fakes/engine.js';
 import { build, says, tokenizer } from '../fakes/server.js';
@@ -42,9 +41,9 @@ void t.test('a token bucket holds one minute, refills continuously and takes unu
   t.equal(bucket.waitMs(1, 0), 1000);
   t.equal(bucket.waitMs(1, 400), 600);
   t.equal(bucket.level(2000), 2);
-  bucket.give(10, 2000);
+  bucket.take(-10, 2000);
   t.equal(bucket.level(2000), 12);
-  bucket.give(1000, 2000);
+  bucket.take(-1000, 2000);
   t.equal(bucket.level(2000), 60, 'never more than a minute');
   bucket.take(90, 2000);
   t.equal(bucket.waitMs(1, 2000), 31_000, 'a debt refills first');

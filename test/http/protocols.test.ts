@@ -61,9 +61,6 @@ for (const [path, body, failed] of WIRES) {
       await until('idle', () => server.engine.live === 0);
       t.equal(server.engine.cancelled.length, stream ? count : 2 * count, `stream ${stream}`);
     }
-    await until(
-      'responses end',
-      () => server.app.inFlightResponses.size === 0 && server.context.api.metrics.live === 0,
-    );
+    await until('responses end', () => server.app.responses.size === 0 && server.context.api.metrics.live === 0);
   });
 }

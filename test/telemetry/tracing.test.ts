@@ -27,7 +27,7 @@ async function traced(t: Test, script: () => Script, overrides: Overrides = {}):
     ...server,
     collector,
     spans: async () => {
-      await until('responses end', () => server.app.inFlightResponses.size === 0);
+      await until('responses end', () => server.app.responses.size === 0);
       await tracing.shutdown();
       return collector.spans();
     },

@@ -64,7 +64,7 @@ for (const [name, script, budgetMs, ended, outcome, body] of CASES)
     const headers: Record<string, string> = budgetMs === null ? {} : { 'x-latency-budget-ms': String(budgetMs) };
     await (await here.post('/v1/chat/completions', asked, headers)).text();
     t.same(await tries(here), { [`big ${ended}`]: 1 });
-    await until('the end of the response', () => here.app.inFlightResponses.size === 0);
+    await until('the end of the response', () => here.app.responses.size === 0);
     const hasDeadline = budgetMs !== null && outcome !== 'late';
     t.equal(await late(here, 'count'), hasDeadline ? 1 : 0, 'the last byte of an answer with a deadline');
     t.equal(await late(here, 'sum'), 0, 'in time');
@@ -106,7 +106,7 @@ void t.test('a try has a client span below the span of its request, and the upst
   await ask(here, { stream: true }, LONG_MS);
   there.script = fails(500);
   await here.post('/v1/chat/completions', { model: 'big', messages });
-  await until('responses end', () => here.app.inFlightResponses.size === 0);
+  await until('responses end', () => here.app.responses.size === 0);
   await tracing.shutdown();
   const spans = collector.spans();
   const calls = spans.filter(({ name }) => name === 'chat vendor/big-1');

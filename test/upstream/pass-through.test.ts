@@ -201,7 +201,7 @@ for (const [name, text] of Object.entries(CHARGED))
         const response = await here.post('/v1/chat/completions', { model: 'big', messages: [], stream }, headers);
         const parts = await response.text();
         t.notMatch(parts, /"choices":\[\]/);
-        await until('the end of the answer', () => here.app.inFlightResponses.size === 0);
+        await until('the end of the answer', () => here.app.responses.size === 0);
         return Number(response.headers.get('x-ratelimit-remaining-tokens'));
       };
       const spent = (await left()) - (await left());

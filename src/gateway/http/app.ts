@@ -2,29 +2,25 @@
 import cors from '@fastify/cors';
 import type { FastifyInstance } from 'fastify';
 import { browserHeaders } from '../api/schemas/headers.js';
-import { registerAuth } from './auth.js';
-import { createServer } from './create-server.js';
-import { registerBody, registerBodySum } from './plugins/body.js';
-import { describeRoutes, registerDocs } from './plugins/docs.js';
-import { registerLimits } from './plugins/limits.js';
-import { registerTracing } from './plugins/tracing.js';
-import { registerUpstreams } from './plugins/upstreams.js';
-import { registerRejectWhenDraining } from './shutdown.js';
-import { registerEndpoints } from './routes/endpoints.js';
-import { registerHealth, registerLoad, registerMetrics } from './routes/operations.js';
-import { registerPlayground } from './routes/playground.js';
-import { registerUpstreamEndpoints } from './routes/upstream-endpoints.js';
+import { registerBody, registerBodySum } from './body.js';
+import { identified } from './caller.js';
 import { type GatewayContext, isLocal } from './context.js';
+import { describeRoutes, registerDocs } from './docs.js';
+import { registerEndpoints } from './endpoints.js';
+import { registerHealth, registerMetrics } from './operations.js';
+import { registerPlayground } from './playground.js';
+import { traced } from './request-log.js';
+import { createServer, onArrival } from './server.js';
+import { rejectedWhenDraining } from './shutdown.js';
+import { registerUpstreams, registerWithoutLocal } from './upstreams.js';
 
 /** @returns an app that is ready to listen; with an operations port it has by default no /metrics */
 export async function createApp(context: GatewayContext): Promise<FastifyInstance> {
   const { options } = context;
   const app = createServer(context);
-  registerTracing(app, context);
+  onArrival(app, [traced(context)]);
   await registerCors(app, options.corsOrigin);
-  registerAuth(app, context);
-  registerRejectWhenDraining(app, context);
-  registerLimits(app, context);
+  onArrival(app, [rejectedWhenDraining(context), identified(context)]);
   registerBodySum(app, options.maxBody);
   registerUpstreams(app, context);
   registerBody(app);
@@ -33,10 +29,10 @@ export async function createApp(context: GatewayContext): Promise<FastifyInstanc
     await registerDocs(app);
     registerEndpoints(app, context);
     registerPlayground(app);
-  } else registerUpstreamEndpoints(app, context);
+  } else registerWithoutLocal(app, context);
   registerHealth(app, context);
   // An endpoint picker scrapes the port that it sends requests to.
-  if (options.opsPort === null || options.mainMetrics) registerOperations(app, context);
+  if (options.opsPort === null || options.mainMetrics) registerMetrics(app, context);
   await app.ready();
   return app;
 }
@@ -48,16 +44,11 @@ export async function createApp(context: GatewayContext): Promise<FastifyInstanc
  */
 export async function createOpsApp(context: GatewayContext): Promise<FastifyInstance> {
   const app = createServer(context, false);
-  registerRejectWhenDraining(app, context);
+  onArrival(app, [rejectedWhenDraining(context)]);
   registerHealth(app, context);
-  registerOperations(app, context);
+  registerMetrics(app, context);
   await app.ready();
   return app;
-}
-
-function registerOperations(app: FastifyInstance, context: GatewayContext): void {
-  registerMetrics(app, context);
-  if (isLocal(context)) registerLoad(app, context.api);
 }
 
 /** Cross-origin calls from browsers: off unless the operator names origins. */

@@ -1,16 +1,9 @@
-/**
- * Stops the HTTP server: new requests are rejected, and every accepted one is answered first.
- *
- * The responses in flight, which a drain waits for. A connection whose client does not read is cut.
- */
+/** Stops the HTTP server: new requests are rejected, and every accepted one is answered first. */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance } from 'fastify';
 import { ApiError } from '../api/errors.js';
 import { monotonicMs } from '../../util/clock.js';
-import type { GatewayContext } from './context.js';
-import type { ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
-import { onClosed } from './response-lifecycle.js';
+import type { GatewayContext, Step } from './context.js';
 
 /** Interval at which idle connections are closed and running answers counted. */
 const POLL_MS = 20;
@@ -27,13 +20,13 @@ const QUIET_MS = 1000;
 const LEAVE_MS = 5000;
 
 /** Rejects new requests while the server drains. Running requests finish. */
-export function registerRejectWhenDraining(app: FastifyInstance, context: GatewayContext): void {
-  app.addHook('onRequest', async (request, reply) => {
+export function rejectedWhenDraining(context: GatewayContext): Step {
+  return ({ routeOptions: { config } }, reply) => {
     if (!context.draining) return;
     void reply.header('connection', 'close');
-    if (request.routeOptions.config.inference !== true) return;
+    if (config.endpoint === undefined || !('operation' in config.endpoint)) return;
     throw new ApiError('draining', 'The server is shutting down; retry with another server.');
-  });
+  };
 }
 
 /**
@@ -48,7 +41,7 @@ export async function drain(app: FastifyInstance, context: GatewayContext, timeo
   const live = (): number => api?.metrics.live ?? 0;
   context.draining = true;
   const start = monotonicMs();
-  const isIdle = (): boolean => live() + app.inFlightResponses.size === 0;
+  const isIdle = (): boolean => live() + app.responses.size === 0;
   let lastArrival = -Infinity;
   app.server.on('request', () => (lastArrival = monotonicMs()));
   const clean = await until(app, isIdle, start + timeoutMs);
@@ -76,49 +69,4 @@ async function until(app: FastifyInstance, condition: () => boolean, deadline: n
     await delay(POLL_MS);
   } while (!condition() && monotonicMs() < deadline);
   return condition();
-}
-
-declare module 'fastify' {
-  interface FastifyInstance {
-    readonly inFlightResponses: ReadonlyMap<ServerResponse, FastifyRequest>;
-  }
-}
-
-/** @param stallMs how long a connection may hold unsent bytes while the client reads none */
-export function registerInFlight(app: FastifyInstance, stallMs: number): void {
-  const open = new Map<ServerResponse, FastifyRequest>();
-  app.decorate('inFlightResponses', open);
-  app.addHook('onRequest', (request, reply, done) => {
-    open.set(reply.raw, request);
-    onClosed(reply, () => open.delete(reply.raw));
-    done();
-  });
-
-  /** For each socket, the number of bytes that it has taken and the time of the last progress. */
-  const progress = new WeakMap<Socket, { readonly taken: number; readonly at: number }>();
-  const sweep = setInterval(
-    () => {
-      const now = monotonicMs();
-      const oldest = new Map<Socket, FastifyRequest>();
-      for (const request of open.values()) {
-        if (!oldest.has(request.raw.socket)) oldest.set(request.raw.socket, request);
-      }
-      for (const [socket, request] of oldest) {
-        const taken = socket.bytesWritten - socket.writableLength;
-        const last = progress.get(socket);
-        if (socket.writableLength === 0 || last?.taken !== taken) {
-          progress.set(socket, { taken, at: now });
-        } else if (now - last.at >= stallMs) {
-          request.log.warn({ unsent: socket.writableLength }, 'the client does not read; cutting its connection');
-          socket.destroy();
-        }
-      }
-    },
-    Math.min(1000, stallMs / 4),
-  );
-  sweep.unref();
-  app.addHook('onClose', (_app, done) => {
-    clearInterval(sweep);
-    done();
-  });
 }

@@ -1,16 +1,14 @@
 /**
  * One answer as server-sent events on a raw response.
  *
- * Must not know: the content of an event, when a slow client is cut (shutdown.ts).
+ * Must not know: the content of an event, when a slow client is cut (responses.ts).
  */
 import type { ServerResponse } from 'node:http';
 import type { FastifyReply } from 'fastify';
 import type { ApiError } from '../api/errors.js';
 import type { ClientStream, PlainAnswer } from '../upstream/call.js';
 import { frameOf, type Incoming } from '../upstream/sse-events.js';
-import { onClosed } from './response-lifecycle.js';
-import { headersOf } from './plugins/error-handler.js';
-import { type ApiDialect, dialectOf } from './api-dialect.js';
+import { type ApiDialect, dialectOf, headersOf } from './errors.js';
 
 /** Silence before a comment in a stream that is sure to have an answer. */
 const FIRST_COMMENT_MS = 1000;
@@ -39,7 +37,7 @@ export class SseStream implements ClientStream {
     this.#raw = reply.raw;
     this.#dialect = dialectOf(reply.request);
     this.#silence = this.#commentsEach(keepAliveMs);
-    onClosed(reply, () => {
+    reply.request.response.onClosed(() => {
       this.#close();
     });
   }

@@ -219,7 +219,7 @@ export async function serveForever(asked: ServeOptions, version: string): Promis
     });
     const signal = await Promise.race([stopping, Promise.resolve(readied).then(() => stopping)]);
     local?.progress?.stop();
-    log.info({ signal, running: local?.metrics.live ?? app.inFlightResponses.size }, 'draining');
+    log.info({ signal, running: local?.metrics.live ?? app.responses.size }, 'draining');
     if (await drain(app, context, options.drainTimeout * 1000)) log.info('drained');
     return 0;
   } finally {

@@ -1,7 +1,7 @@
 /** A worker's side of a server in several processes: it tells the supervisor what they share. */
 import cluster from 'node:cluster';
 import type { MetricObjectWithValues, MetricValue, Registry } from 'prom-client';
-import type { KeyUse, Peers } from '../http/peers.js';
+import type { KeyUse, Peers } from '../http/context.js';
 
 export type SeriesJson = MetricObjectWithValues<MetricValue<string>>[];
 

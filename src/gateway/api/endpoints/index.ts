@@ -1,4 +1,4 @@
-/** All endpoints of clients, in the order of openapi.json. Those of operators are in http/routes/operations.ts. */
+/** All endpoints of clients, in the order of openapi.json. Those of operators are in http/operations.ts. */
 import { chatCompletions } from './chat-completions/chat-completions.js';
 import { completions } from './completions.js';
 import { detokenize } from './detokenize.js';

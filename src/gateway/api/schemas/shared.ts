@@ -2,7 +2,7 @@
  * Schemas that several endpoints share: errors, sampling, budget, usage.
  *
  * They are the one source for types, validation and openapi.json. A body may set an optional field to `null`:
- * plugins/body.ts removes it before validation, so schemas do not repeat it. `x-rule` completes "must be ..." in the
+ * http/body.ts removes it before validation, so schemas do not repeat it. `x-rule` completes "must be ..." in the
  * error of a union.
  */
 import { LONGEST_STOP, MOST_STOPS } from '../../text/stop-strings.js';

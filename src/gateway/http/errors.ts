@@ -1,22 +1,56 @@
 /**
  * Every failure of a request in the form of the route's dialect: validation, framework, routes. Bytes that are not a
- * request get Fastify's own answers.
+ * request get Fastify's own answers. The rules that differ between OpenAI's and Anthropic's clients are here as well.
  */
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { errorHeaders, HeadersOf } from '../../api/schemas/headers.js';
-import { ApiError, ClientGone, ERRORS, type ErrorCode, type ErrorKind, toApiError } from '../../api/errors.js';
-import { dialectOf } from '../api-dialect.js';
-import { commonHeaders } from './headers.js';
-import { quoted } from '../../../util/quoted.js';
+import type { errorHeaders, HeadersOf, requestIdHeader } from '../api/schemas/headers.js';
+import { ApiError, ClientGone, ERRORS, type ErrorCode, type ErrorKind, toApiError } from '../api/errors.js';
+import { messagesError } from '../api/endpoints/messages/messages.js';
+import { quoted } from '../../util/quoted.js';
+
+export interface ApiDialect {
+  /** The body of an error response. */
+  errorBody(error: ApiError, requestId: string): object;
+  /** The bytes that keep a silent stream open. */
+  readonly keepAlive: string;
+  /** A second name of X-Request-Id, which the dialect's clients read; null for none. */
+  readonly idHeader: string | null;
+}
+
+const openai: ApiDialect = { errorBody: (error) => error.body(), keepAlive: ': keep-alive\n\n', idHeader: null };
+const anthropic: ApiDialect = {
+  errorBody: messagesError,
+  keepAlive: 'event: ping\ndata: {"type":"ping"}\n\n',
+  idHeader: 'request-id',
+};
+
+/** The dialect of the request's route. */
+export const dialectOf = ({ routeOptions }: FastifyRequest): ApiDialect =>
+  routeOptions.config.endpoint?.dialect === 'anthropic' ? anthropic : openai;
+
+/** The client's X-Request-Id if it is one printable word, else a new id. */
+export function requestId(request: Pick<IncomingMessage, 'headers'>): string {
+  const given = request.headers['x-request-id'];
+  return typeof given === 'string' && /^[\x21-\x7e]{1,128}$/.test(given) ? given : randomUUID();
+}
+
+/** Headers of every response: the request id, and protections for browsers. */
+export function commonHeaders(request: FastifyRequest): HeadersOf<typeof requestIdHeader> & Record<string, string> {
+  const { idHeader } = dialectOf(request);
+  return {
+    'x-request-id': request.id,
+    ...(idHeader !== null && { [idHeader]: request.id }),
+    'x-content-type-options': 'nosniff',
+    'x-frame-options': 'DENY',
+    'referrer-policy': 'no-referrer',
+  };
+}
 
 interface Rule {
   readonly const?: unknown;
   readonly 'x-rule'?: string;
-}
-
-interface RouteError {
-  readonly error: ApiError;
-  readonly headers: Headers;
 }
 
 type ValidationError = NonNullable<FastifyError['validation']>[number] & {
@@ -142,22 +176,16 @@ export function registerErrors(app: FastifyInstance): void {
   app.addHook('onRoute', ({ url, method }) => {
     routes.push({ pattern: pathsOf(url), methods: [method].flat() });
   });
-  const routeError = (method: string, url: string): RouteError => {
+  const noRoute = ({ method, url }: FastifyRequest, reply: FastifyReply): ApiError => {
     const path = url.split('?')[0] ?? '';
     const matching = routes.filter(({ pattern }) => pattern.test(path));
     const allowed = [...new Set(matching.flatMap(({ methods }) => methods))];
     const name = method.slice(0, 40);
     // A route that takes the method has no such file.
-    if (allowed.length === 0 || allowed.includes(method)) {
-      return { error: new ApiError('route_not_found', `There is no ${name} ${quoted(path)} here.`), headers: {} };
-    }
-    const message = `${name} is not allowed here; use ${allowed.join(' or ')}.`;
-    return { error: new ApiError('method_not_allowed', message), headers: { allow: allowed.join(', ') } };
-  };
-  const noRoute = (request: FastifyRequest, reply: FastifyReply): ApiError => {
-    const { error, headers } = routeError(request.method, request.url);
-    void reply.headers(headers);
-    return error;
+    if (allowed.length === 0 || allowed.includes(method))
+      return new ApiError('route_not_found', `There is no ${name} ${quoted(path)} here.`);
+    void reply.headers({ allow: allowed.join(', ') } satisfies Headers);
+    return new ApiError('method_not_allowed', `${name} is not allowed here; use ${allowed.join(' or ')}.`);
   };
   app.setErrorHandler((error, request, reply) => {
     if (error instanceof ClientGone) {

@@ -7,13 +7,12 @@
  * JSON bodies: parsed as Fastify does, with an error message that names the fault, and in bounded time.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
-import { ApiError } from '../../api/errors.js';
-import { quoted } from '../../../util/quoted.js';
-import { FairQuota } from '../../../util/fair-quota.js';
-import { jsonSize } from '../../../util/json-size.js';
-import { onClosed } from '../response-lifecycle.js';
+import { ApiError } from '../api/errors.js';
+import { quoted } from '../../util/quoted.js';
+import { FairQuota } from '../../util/fair-quota.js';
+import { jsonSize } from '../../util/json-size.js';
 import { isUtf8 } from 'node:buffer';
-import { MAX_NESTING } from '../../api/params/value-limits.js';
+import { MAX_NESTING } from '../api/params/value-limits.js';
 
 /** Most unknown fields in one log line: a client must not fill the log. */
 const MAX_LOGGED = 20;
@@ -98,7 +97,7 @@ export function registerBodySum(app: FastifyInstance, maxBody: number): void {
   const shares = new FairQuota(MOST_BODIES * maxBody);
   /** Gives back the bytes of a request's body. */
   const held = new WeakMap<FastifyRequest, () => void>();
-  app.addHook('preParsing', (request, reply, _payload, done) => {
+  app.addHook('preParsing', (request, _reply, _payload, done) => {
     const stated = Number(request.headers['content-length'] ?? maxBody);
     const bytes = Math.min(maxBody, stated);
     const { tenant } = request.caller;
@@ -113,7 +112,7 @@ export function registerBodySum(app: FastifyInstance, maxBody: number): void {
       isHeld = false;
     };
     held.set(request, give);
-    onClosed(reply, give);
+    request.response.onClosed(give);
     done();
   });
   app.addHook('preValidation', (request, _reply, done) => {

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { FastifyInstance } from 'fastify';
-import { packageRoot } from '../../../cli/options/config.js';
+import { packageRoot } from '../../cli/options/config.js';
 
 const SCRIPT = 'text/javascript; charset=utf-8';
 

@@ -1,25 +1,54 @@
 /**
- * Limits of API keys on generation: requests and tokens a minute, requests in flight.
+ * The client of a request: its API key, compared in constant time, and the limits of the key on generation.
  *
  * Must not know: the content of prompts and answers.
  */
-import { createHash } from 'node:crypto';
-import type { FastifyInstance, FastifyReply } from 'fastify';
-import { type Caller, openPolicy } from '../../api/context.js';
-import { rateLimitHeaders, type Limited } from '../../api/schemas/headers.js';
-import type { Series } from '../../telemetry/series.js';
-import { monotonicMs } from '../../../util/clock.js';
-import { ApiError } from '../../api/errors.js';
-import type { ApiKey } from '../keys.js';
-import type { KeyUse, Peers } from '../peers.js';
-import { TokenBucket } from '../token-bucket.js';
-import { networkOf } from '../forwarded.js';
-import { onClosed } from '../response-lifecycle.js';
-import type { GatewayContext } from '../context.js';
+import { createHash, timingSafeEqual } from 'node:crypto';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { type Caller, openPolicy } from '../api/context.js';
+import { ApiError } from '../api/errors.js';
+import { rateLimitHeaders, type Limited } from '../api/schemas/headers.js';
+import type { Series } from '../telemetry/series.js';
+import { monotonicMs } from '../../util/clock.js';
+import { networkOf } from './forwarded.js';
+import { keyDigest, type ApiKey } from './keys.js';
+import type { GatewayContext, KeyUse, Peers, Step } from './context.js';
 
-declare module 'fastify' {
-  interface FastifyRequest {
-    caller: Caller;
+const MINUTE_MS = 60_000;
+
+/**
+ * A minute's worth of units, which refill continuously. Common rate limiters count one per request in fixed windows.
+ * Here a request takes as many tokens as it may use, and returns the unused ones.
+ */
+export class TokenBucket {
+  #level: number;
+  #at: number;
+
+  /** @param perMinute units per minute; at least 1 @param now of a clock, ms */
+  constructor(
+    readonly perMinute: number,
+    now: number,
+  ) {
+    this.#level = perMinute;
+    this.#at = now;
+  }
+
+  level(now: number): number {
+    const gained = (Math.max(0, now - this.#at) * this.perMinute) / MINUTE_MS;
+    this.#level = Math.min(this.perMinute, this.#level + gained);
+    this.#at = Math.max(this.#at, now);
+    return this.#level;
+  }
+
+  /** Milliseconds until the bucket holds that many units. 0 if it does; Infinity for more than a minute's worth. */
+  waitMs(units: number, now: number): number {
+    if (units > this.perMinute) return Infinity;
+    return (Math.max(0, units - this.level(now)) * MINUTE_MS) / this.perMinute;
+  }
+
+  /** Takes units, or returns them if negative. A level below 0 is a debt that refills first. */
+  take(units: number, now: number): void {
+    this.#level = this.level(now) - units;
   }
 }
 
@@ -131,7 +160,7 @@ class Meter {
       const message = `This API key may send ${requestsPerMinute} requests per minute${rule}.`;
       throw this.#exceeded('requests', message, waitMs);
     }
-    onClosed(reply, () => {
+    reply.request.response.onClosed(() => {
       this.#use({ inFlight: -more });
     });
   }
@@ -161,7 +190,22 @@ class Meter {
   }
 }
 
-export function registerLimits(app: FastifyInstance, context: GatewayContext): void {
+/** The key of a request. SDKs always send a Bearer token, often a made-up one beside the client's X-Api-Key. */
+function keyOf({ headers }: FastifyRequest, keys: readonly ApiKey[]): ApiKey {
+  const bearer = /^Bearer +(\S+) *$/i.exec(headers.authorization ?? '')?.[1];
+  const presented = [bearer, headers['x-api-key']].filter((text) => typeof text === 'string').map(keyDigest);
+  if (presented.length === 0) {
+    const how = 'Authorization: Bearer KEY or X-Api-Key: KEY';
+    throw new ApiError('invalid_api_key', `This server requires an API key (${how}).`);
+  }
+  // Every key is compared, so the time taken tells nothing about a near match.
+  const [key] = presented.flatMap((each) => keys.filter(({ digest }) => timingSafeEqual(digest, each)));
+  if (key === undefined) throw new ApiError('invalid_api_key', 'The API key is wrong.');
+  return key;
+}
+
+/** Finds the client of each request. Without keys in the context, every request passes. */
+export function identified(context: GatewayContext): Step {
   const { series, peers } = context;
   /** By the digest of the key: a reload may change its name or limits, and its use stays. */
   const meters = new Map<string, Meter>();
@@ -175,26 +219,23 @@ export function registerLimits(app: FastifyInstance, context: GatewayContext): v
     const key = context.apiKeys.find(({ digest }) => digest.toString('hex') === use.keyId);
     if (key !== undefined) meterOf(key, use.keyId).add(use);
   });
-  app.decorateRequest('caller');
-  app.addHook('onRequest', (request, reply, done) => {
-    const key = request.apiKey;
+  return (request, reply) => {
+    const { endpoint } = request.routeOptions.config;
     request.caller = anonymous(request.forwarded.client);
-    if (key !== null) {
-      const keyId = key.digest.toString('hex');
-      const meter = meterOf(key, keyId);
-      request.caller = {
-        keyId,
-        tenant: meter.tenant,
-        policy: key.policy,
-        reserve: ({ tokens, maxTokensParam, answers }) => {
-          if (answers > 1) meter.count(reply, answers, 1);
-          return meter.reserve(reply, tokens, maxTokensParam);
-        },
-      };
-      if (key.name !== null) request.logFields.key = key.name;
-      const { inference, isShared } = request.routeOptions.config;
-      if (inference === true || isShared === true) meter.count(reply, 1, 0);
-    }
-    done();
-  });
+    if (endpoint === undefined || context.apiKeys.length === 0) return;
+    const key = keyOf(request, context.apiKeys);
+    const keyId = key.digest.toString('hex');
+    const meter = meterOf(key, keyId);
+    request.caller = {
+      keyId,
+      tenant: meter.tenant,
+      policy: key.policy,
+      reserve: ({ tokens, maxTokensParam, answers }) => {
+        if (answers > 1) meter.count(reply, answers, 1);
+        return meter.reserve(reply, tokens, maxTokensParam);
+      },
+    };
+    if (key.name !== null) request.logFields.key = key.name;
+    if ('operation' in endpoint || endpoint.isShared === true) meter.count(reply, 1, 0);
+  };
 }
