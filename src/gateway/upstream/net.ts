@@ -14,13 +14,13 @@ import type { AnswerRecord } from '../telemetry/answer-record.js';
 import type { NetFacts, NetObserver, NetTrigger } from '../telemetry/upstream-metrics.js';
 import type { Ending } from '../../protocol/outcome.js';
 import { monotonicMs, timerUntil } from '../../util/clock.js';
-import { type AnswerForm, isEnd, type UpstreamCall } from './call.js';
+import { type AnswerForm, isEnd, type PlainAnswer, type UpstreamCall } from './call.js';
 import type { Deadline } from './deadline.js';
 import type { EarlyStarts } from './early-start.js';
 import { type Counts, countsOf, estimateOf } from './exchange.js';
 import { HeldAnswer, type Hold } from './held-answer.js';
 import { type Asleep, barOf, barOfError, fallAsleep, localRequest, type LocalRequest } from './local-request.js';
-import type { NoNet } from './local-request.js';
+import { isNetted, type NoNet } from './local-request.js';
 
 /** Without a promise, the local model still tries where the upstream has failed. */
 const TRIED: readonly (NoNet | null)[] = ['budget', 'capacity'];
@@ -61,7 +61,8 @@ export class Net {
   #hasFailed = false;
   readonly #text: HeldAnswer;
   readonly #stop = new AbortController();
-  readonly #decided: Promise<void>;
+  /** Resolves once it is armed, or it is known that there is none. */
+  readonly #decided: Promise<unknown>;
   #ended: Promise<void> | null = null;
 
   constructor(
@@ -72,7 +73,7 @@ export class Net {
     this.#text = new HeldAnswer(answer.form.choices, (piece) => {
       answer.sendLocal(piece);
     });
-    this.#decided = this.#decide();
+    this.#decided = answer.deadline.within(this.#decide());
   }
 
   /** Whether it runs, or may start. */
@@ -81,20 +82,26 @@ export class Net {
   }
 
   /** Milliseconds until its latest start. */
-  get roomMs(): number {
+  get #roomMs(): number {
     return (this.#asleep?.latestStart ?? -Infinity) - monotonicMs();
   }
 
-  /** Resolves once it is armed, or it is known that there is none. @returns whether it is armed */
+  /** Whether it is armed, once that is known. */
   async isArmed(): Promise<boolean> {
     await this.#decided;
     return this.#none === null && !this.#isOver;
   }
 
   /** Whether the local model may answer for an upstream that failed: with its promise, or without one. */
-  async mayAnswer(): Promise<boolean> {
-    await this.#decided;
-    return !this.#isOver && (this.#none === null || (this.#local !== null && TRIED.includes(this.#none)));
+  async #mayAnswer(): Promise<boolean> {
+    const isTried = (await this.isArmed()) || (this.#local !== null && TRIED.includes(this.#none));
+    return isTried && !this.#isOver;
+  }
+
+  /** Whether the local model answers in place of a response. */
+  async replaces(plain: PlainAnswer): Promise<boolean> {
+    if (plain.status < 500 && plain.status !== 429) return false;
+    return (await this.#mayAnswer()) && isNetted(plain, this.#roomMs, Date.now());
   }
 
   /** The local answer that has ended; null: it runs, failed, did not start, or is no answer of its form. */
@@ -103,12 +110,12 @@ export class Net {
     return record?.outcome != null && isEnd(record.outcome, this.answer.form) ? record : null;
   }
 
-  /** The upstream gives no more: the local answer starts, if there may be one. Resolves at its end. */
+  /** The upstream gives no more: the local answer starts, if there may be one. Resolves at its end, or the deadline. */
   async start(trigger: NetTrigger): Promise<void> {
     this.#show();
-    if (!(await this.mayAnswer())) return;
+    if (!(await this.#mayAnswer())) return;
     this.#begin(trigger);
-    await this.#ended;
+    if (this.#ended !== null) await this.answer.deadline.within(this.#ended);
   }
 
   /**
@@ -188,7 +195,7 @@ export class Net {
     // It begins at once beside an upstream that is often late, where a slot is free.
     const { metrics, engine } = this.shared.context;
     const isFree = metrics.live < (engine.ready?.slots ?? 0);
-    const isEarly = this.roomMs <= 0 || (isFree && this.early.isEarly(this.answer.call.request.caller.tenant));
+    const isEarly = this.#roomMs <= 0 || (isFree && this.early.isEarly(this.answer.call.request.caller.tenant));
     if (isEarly && this.answer.isNeeded()) this.#begin('expected');
   }
 

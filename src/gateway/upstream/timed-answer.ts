@@ -18,7 +18,6 @@ import { Deadline, DeadlinePassed } from './deadline.js';
 import { type Counts, countsOf, type Exchange, type SharedParts, type Told } from './exchange.js';
 import { HeldAnswer, type Hold } from './held-answer.js';
 import { Net, type NetFor, type NetShared } from './net.js';
-import { isNetted } from './local-request.js';
 import { Output } from './output.js';
 import { plainAnswer } from './pass-through.js';
 import type { UpstreamSettings } from './upstream-body.js';
@@ -126,34 +125,22 @@ export class TimedAnswer implements NetFor {
 
   /** @returns null for an answer that has its end */
   async #upstreamEnd(): Promise<PlainAnswer | Failed | null> {
+    const net = this.#net;
+    const { caller, signal } = this.call.request;
     try {
-      if (await this.#isBroken()) {
+      if (net !== null && !this.shared.breaker.admits(caller.tenant, monotonicMs()) && (await net.isArmed())) {
         const failure = new ApiError('upstream_failed', 'The upstream failed several times in a row.');
         return { trigger: 'breaker', failure };
       }
       const plain = await this.#read();
-      if (plain !== null && (await this.#isNetted(plain))) return { trigger: 'status', failure: plain };
+      if (plain !== null && (await net?.replaces(plain)) === true) return { trigger: 'status', failure: plain };
       this.#claim('upstream');
       return this.#winner === 'local' ? { trigger: 'upstream_failed', failure: OVERTAKEN } : plain;
     } catch (thrown) {
-      if (this.#signal.aborted && !this.call.request.signal.aborted) this.#known(false);
+      if (this.#signal.aborted && !signal.aborted) this.#known(false);
       const failure = connectionError(thrown, this.#signal);
       return { trigger: 'upstream_failed', failure: failure instanceof Error ? failure : new Error(String(failure)) };
     }
-  }
-
-  /** Whether the upstream failed several times in a row, and the local model can answer. */
-  async #isBroken(): Promise<boolean> {
-    const { tenant } = this.call.request.caller;
-    if (this.#net === null || this.shared.breaker.admits(tenant, monotonicMs())) return false;
-    return (await this.deadline.within(this.#net.isArmed())) === true;
-  }
-
-  /** Whether the local model answers in place of this response. */
-  async #isNetted(plain: PlainAnswer): Promise<boolean> {
-    if (this.#net === null || (plain.status < 500 && plain.status !== 429)) return false;
-    const mayAnswer = await this.deadline.within(this.#net.mayAnswer());
-    return mayAnswer === true && isNetted(plain, this.#net.roomMs, Date.now());
   }
 
   /** The end of the answer without more of the upstream: the local model's answer, or what there is. */
@@ -162,7 +149,7 @@ export class TimedAnswer implements NetFor {
     const { signal } = this.call.request;
     if (this.#hasEnd || failure instanceof Refused) this.#claim('upstream');
     if (net !== null && this.#winner !== 'upstream' && !(failure instanceof ClientGone)) {
-      if (!(failure instanceof DeadlinePassed)) await this.deadline.within(net.start(trigger));
+      if (!(failure instanceof DeadlinePassed)) await net.start(trigger);
       const end = signal.aborted ? null : net.finish();
       if (end !== null) {
         this.exchange.broke(this.deadline.signal.aborted ? 'deadline' : 'upstream_failed', end.ending);
