@@ -136,7 +136,9 @@ void t.test('a half-closed connection counts as gone', async (t) => {
   const { port, engine } = await build(t, long);
   const body = JSON.stringify({ messages });
   const bytes = `${HEAD}Content-Length: ${body.length}\r\n\r\n${body}`;
-  const socket = net.connect(port, '127.0.0.1', () => socket.end(bytes));
+  const socket = net.connect(port, '127.0.0.1', () => socket.write(bytes));
+  await until('it is answered', () => engine.live === 1);
+  socket.end();
   await once(socket, 'close');
   await until('the answer is cancelled', () => engine.live === 0);
   t.equal(engine.cancelled.length, 1);

@@ -1,8 +1,10 @@
 /** The limits of a key: reported in OpenAI's headers, enforced with 429, returned if unused. */
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import t from 'tap';
 import { duration, TokenBucket } from '../../src/gateway/http/caller.js';
+import { Turns } from '../../src/gateway/http/turns.js';
 import { keyDigest, openKey, type ApiKey } from '../../src/gateway/http/keys.js';
 import { READY } from '../fakes/engine.js';
 import { build, says, tokenizer } from '../fakes/server.js';
@@ -281,6 +283,7 @@ void t.test('unfinished bodies of a client are bounded in sum, and free their by
   t.teardown(() => {
     for (const socket of open) socket.destroy();
   });
+  await until('all bodies have begun', () => server.app.responses.size === open.length);
   const ask = (address: string) => server.ask('/v1/completions', { prompt: 'x' }, { 'x-forwarded-for': address });
   const refusedOr = async (status: number) => {
     await until(String(status), async () => (await ask('10.0.0.1')).status === status);
@@ -306,4 +309,27 @@ void t.test('a request without a length needs a usual answer only, and a longer 
   t.match(next, { status: 429, headers: { 'x-ratelimit-remaining-tokens': '0' } });
   t.ok(Number(next.headers['retry-after']) > 10, 'the debt refills first');
   t.equal((await ask({ max_tokens: 1000 })).status, 400, 'a stated length still has to fit');
+});
+
+void t.test('tenants take turns, one request in each turn of the event loop', async (t) => {
+  const turns = new Turns();
+  const begun: string[] = [];
+  for (const tenant of ['a', 'a', 'a', 'b']) turns.next(tenant, () => begun.push(tenant));
+  for (let turn = 0; turn < 5; turn++) {
+    await nextTurn();
+    t.equal(begun.length, turn, 'none in the turn of its arrival');
+  }
+  t.same(begun, ['a', 'b', 'a', 'a']);
+});
+
+void t.test('of turns in which requests arrive, one in four begins a request', async (t) => {
+  const turns = new Turns();
+  let begun = 0;
+  for (let turn = 0; turn < 40; turn++) {
+    turns.next('a', () => begun++);
+    await nextTurn();
+  }
+  t.equal(begun, 10);
+  for (let turn = 0; turn < 30; turn++) await nextTurn();
+  t.equal(begun, 40, 'each turn does once none arrives');
 });

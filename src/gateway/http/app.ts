@@ -12,6 +12,7 @@ import { registerPlayground } from './playground.js';
 import { traced } from './request-log.js';
 import { createServer, onArrival } from './server.js';
 import { rejectedWhenDraining } from './shutdown.js';
+import { registerTurns } from './turns.js';
 import { registerUpstreams, registerWithoutLocal } from './upstreams.js';
 
 /** @returns an app that is ready to listen; with an operations port it has by default no /metrics */
@@ -22,6 +23,7 @@ export async function createApp(context: GatewayContext): Promise<FastifyInstanc
   await registerCors(app, options.corsOrigin);
   onArrival(app, [rejectedWhenDraining(context), identified(context)]);
   registerBodySum(app, options.maxBody);
+  registerTurns(app);
   registerUpstreams(app, context);
   registerBody(app);
   if (isLocal(context)) {
