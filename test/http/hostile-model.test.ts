@@ -39,6 +39,11 @@ for (const [name, template, message] of [
     /a rendering must make at most 20971520 list entries and characters/,
   ],
   [
+    'a filter of a long text',
+    `{% set n = namespace(x='aa') %}${'{% set n.x = n.x ~ n.x %}'.repeat(25)}{% filter upper %}{{ n.x }}{% endfilter %}`,
+    /list entries and characters/,
+  ],
+  [
     'a list that holds the last one twice',
     `{% set n = namespace(x=[1]) %}${'{% set n.x = [n.x, n.x] %}'.repeat(40)}{{ n.x | tojson }}`,
     /at most 20971520 list entries and characters/,

@@ -220,5 +220,7 @@ void t.test('a chat template renders, and its exception becomes a ChatTemplateEr
   const silent = new ChatTemplate('{{ messages[0].content }}', {});
   t.throws(() => silent.renderOpen(spoken), { name: 'ChatTemplateError', message: /leaves out the content/ });
   t.throws(() => template.render([{ role: 'system', content: 'x' }], true), ChatTemplateError);
+  const filter = new ChatTemplate('{% filter trim %} {{ messages[0].content }} {% endfilter %}!', {});
+  t.equal(filter.render([{ role: 'user', content: 'Hi' }], true), 'Hi!', 'as Firefunction has');
   t.end();
 });

@@ -20,6 +20,8 @@ const MOST_MADE = 20 * 2 ** 20;
 interface Node {
   readonly type: string;
   readonly property?: { readonly type: string };
+  readonly body?: unknown;
+  readonly filter?: unknown;
 }
 
 /** A value of the library. Objects and namespaces hold a map. */
@@ -50,8 +52,11 @@ class BoundedInterpreter extends Library {
 
   override evaluate(node: Node | undefined, scope: unknown): Value {
     if (performance.now() > this.#endsAt) throw new Error(`a rendering takes more than ${MOST_MS / 1000} s`);
-    // Its filter gets a text that no node makes.
-    if (node?.type === 'FilterStatement') throw new Error('a template must have no filter statement');
+    // A filter statement is a filter of its text, which counts as a value of its own.
+    if (node?.type === 'FilterStatement') {
+      const operand = { type: 'Program', body: node.body };
+      return this.evaluate({ type: 'FilterExpression', operand, filter: node.filter } as Node, scope);
+    }
     const result = super.evaluate(node, scope);
     const { value } = result;
     if (node !== undefined && (Array.isArray(value) || typeof value === 'string'))

@@ -135,21 +135,24 @@ void t.test('each token has an entry at the end, also a token without text or wi
   t.same([stopped.text, stopped.finished], ['', 'stop'], 'the stop string is found only at the end');
 });
 
-void t.test('in its window a stream shows code by whole lines, and its deadline ends it behind one', async (t) => {
-  for (const [reason, stop, text] of [
-    ['deadline', '!', 'So:\n```js\nf();\n```'],
-    ['length', '!', 'So:\n```js\nf();\ng(1'],
-    ['cancelled', '(1', 'So:\n```js\nf();\ng'],
+void t.test('a guaranteed stream, and any in its window, shows code by whole lines and ends behind one', async (t) => {
+  const lines = 'So:\n```js\nf();';
+  for (const [reason, text, spec, serviceClass = 'best_effort', shown = lines] of [
+    ['deadline', `${lines}\n\`\`\``, { opensAt: 0 }],
+    ['deadline', `${lines}\n\`\`\``, { opensAt: 1 }, 'guaranteed'],
+    ['deadline', `${lines}\ng(1`, { opensAt: 1 }, 'best_effort', `${lines}\ng(`],
+    ['length', `${lines}\ng(1`, { opensAt: 0 }],
+    ['cancelled', `${lines}\ng`, { opensAt: 0, stops: ['(1'] }],
   ] as const) {
-    const course = choiceOf({ opensAt: 0, stops: [stop] });
-    course.choice.plan = plannedEvent('a', 30);
-    say(course, 'So:\n```js\nf();\ng(');
-    t.equal(course.text, 'So:\n```js\nf();');
+    const course = choiceOf(spec);
+    course.choice.plan = plannedEvent('a', 30, { serviceClass });
+    say(course, `${lines}\ng(`);
+    t.equal(course.text, shown);
     say(course, '1');
     end(course, reason);
     t.equal(course.text, text);
     t.equal(course.finished, reason === 'cancelled' ? 'stop' : 'length');
-    t.equal(course.choice.ending({ reason }).end === 'landed', reason === 'deadline');
+    t.equal(course.choice.ending({ reason }).end === 'landed', reason === 'deadline' && shown === lines);
   }
 });
 

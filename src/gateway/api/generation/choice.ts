@@ -87,7 +87,7 @@ export interface ChoiceSpec {
   readonly keepsTokens?: boolean;
   /** Whether the instant of the first sentence counts. */
   readonly seeksSentence?: boolean;
-  /** Of a text that may land: code waits for whole lines from this instant on. Absent: no text waits. */
+  /** Of a text that may land: its code waits for whole lines from here on, and always if guaranteed. Absent: none. */
   readonly opensAt?: number;
   /** All of that text waits for its end. */
   readonly isWhole?: boolean;
@@ -280,8 +280,8 @@ export class Choice {
   #out(text: string): string {
     if (this.#text === null) return text;
     const { isWhole = false, opensAt = Infinity, seeksSentence = false } = this.#spec;
-    const waits = isWhole ? 'all' : (this.lastTokenAt ?? 0) >= opensAt ? 'code' : 'none';
-    const out = this.#text.push(text, this.#mayLand ? waits : 'none');
+    const isOpen = this.plan?.serviceClass === 'guaranteed' || (this.lastTokenAt ?? 0) >= opensAt;
+    const out = this.#text.push(text, !this.#mayLand ? 'none' : isWhole ? 'all' : isOpen ? 'code' : 'none');
     if (seeksSentence && this.#text.sentences > 0) this.sentenceAt ??= this.lastTokenAt;
     return out;
   }
