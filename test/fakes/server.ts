@@ -209,7 +209,6 @@ export async function build(
   const series = createSeries(model.name);
   const metrics = new RequestMetrics(series);
   metrics.observe(engine);
-  overrides.tracing?.observe(engine);
   const upstreamModels = [...(overrides.upstreams ?? []).map(ownModel), ...(overrides.upstreamModels ?? [])];
   const upstreams =
     upstreamModels.length === 0 ? undefined : new UpstreamGateway(upstreamModels, series, overrides.nets);

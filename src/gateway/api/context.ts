@@ -6,7 +6,7 @@ import { ApiError } from './errors.js';
 import type { EncodingThread } from '../text/encoding/encoding-thread.js';
 import type { ScoreSum } from './params/score-limit.js';
 import type { RefusalPace } from './generation/refusal-pace.js';
-import type { SequenceFacts } from '../telemetry/requests.js';
+import type { OnEnd, SequenceFacts } from '../telemetry/requests.js';
 import type { RequestTrace } from '../telemetry/trace.js';
 import type { AnswerRecord } from '../telemetry/answer-record.js';
 import type { Headers } from './schemas/headers.js';
@@ -104,8 +104,8 @@ export function prefixSpace(
 
 /** Counts of sequences and requests, for metrics. */
 export interface AnswerMetrics {
-  /** Registers a sequence before the engine gets it. */
-  begin(id: string, facts: SequenceFacts): void;
+  /** Registers a sequence before the engine gets it. @param onEnd gets it at its end */
+  begin(id: string, facts: SequenceFacts, onEnd?: OnEnd): void;
   /** A request that found no room. */
   full(sequences: number): void;
   /** A fault of the gateway ended the sequence. */

@@ -92,12 +92,11 @@ async function start(engine: EngineClient, dir: string, manifest: Manifest, sign
 type Parts = Pick<GatewayContext, 'options' | 'log' | 'series' | 'tracing'>;
 
 /** The engine of the local model, which loads in its own process while the gateway prepares. */
-function startEngine(manifest: Manifest, { options, log, series, tracing }: Parts, bar: NodeJS.WritableStream | null) {
+function startEngine(manifest: Manifest, { options, log, series }: Parts, bar: NodeJS.WritableStream | null) {
   const engine = new EngineClient(engineOptions(options));
   const progress = bar === null ? null : new LoadProgress(engine, bar);
   const metrics = new RequestMetrics(series);
   metrics.observe(engine);
-  tracing?.observe(engine);
   logEngine(engine, log);
   warnOfShortContext(engine, log, options.kvMemory);
   const ending = new AbortController();

@@ -11,7 +11,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { OptionError } from '../../cli/options/config.js';
 import { monotonicMs } from '../../util/clock.js';
 import type { Logger } from './log.js';
-import { epoch, SequenceSpans } from './spans.js';
+import { epoch, sequenceSpans } from './spans.js';
 import type { Attributes, CallTrace, Environment, RequestTrace, Tracing } from './trace.js';
 
 /** The longest time that a silent collector delays the exit of the process. */
@@ -56,18 +56,11 @@ function startCall(tracer: otel.Tracer, parent: otel.Context, name: string, attr
 }
 
 /** The started span of a request. @param context holds the span */
-function requestTrace(
-  tracer: otel.Tracer,
-  sequences: SequenceSpans,
-  span: otel.Span,
-  context: otel.Context,
-): RequestTrace {
+function requestTrace(tracer: otel.Tracer, span: otel.Span, context: otel.Context): RequestTrace {
   let error: string | null = null;
   return {
     traceId: span.spanContext().traceId,
-    begin(id, index, facts) {
-      if (span.isRecording()) sequences.begin(id, index, facts, context);
-    },
+    sequence: (index) => (span.isRecording() ? sequenceSpans(tracer, context, index) : undefined),
     call: (called, more) => startCall(tracer, context, called, more),
     describe(more) {
       // The client may have disconnected while the gateway still read the request.
@@ -99,16 +92,12 @@ export async function otelTracing(env: Environment, version: string, log: Logger
     spanProcessors: [new BatchSpanProcessor(await exporterOf(env))],
   });
   const tracer = provider.getTracer('sortie', version);
-  const sequences = new SequenceSpans(tracer);
   return {
     request: (name, headers, arrivedAt, attributes) => {
       const parent = propagator.extract(otel.ROOT_CONTEXT, headers, otel.defaultTextMapGetter);
       const { SERVER: kind } = otel.SpanKind;
       const span = tracer.startSpan(name, { kind, startTime: epoch(arrivedAt), attributes }, parent);
-      return requestTrace(tracer, sequences, span, otel.trace.setSpan(parent, span));
-    },
-    observe: (engine) => {
-      sequences.observe(engine);
+      return requestTrace(tracer, span, otel.trace.setSpan(parent, span));
     },
     shutdown: async () => {
       const late = new AbortController();

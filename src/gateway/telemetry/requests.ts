@@ -46,16 +46,25 @@ export function actualTimes({ arrivedAt, lastAt, tokens }: Observed, { firstToke
   };
 }
 
-interface Live extends SequenceFacts {
+/** A sequence as its client has it. */
+export interface Sequence extends SequenceFacts {
   plan: PlannedEvent | null;
   /** The end that the client saw, if it came before the engine's own end event. */
   cut: EndedEvent | null;
+  firstAt: number | null;
   lastAt: number | null;
   tokens: number;
+  /** Of the last token; the planned one before that. */
+  exit: number | undefined;
+  exitChanges: number;
+  readonly onEnd: OnEnd | undefined;
 }
 
+/** Gets a sequence once, at its end. @param end `internal`: the gateway failed to write the answer */
+export type OnEnd = (sequence: Sequence, end: EndedEvent | 'engine_lost' | 'internal') => void;
+
 export class RequestMetrics {
-  readonly #live = new Map<string, Live>();
+  readonly #live = new Map<string, Sequence>();
   readonly #engine: EngineMetrics;
   /** The engine's last prediction of a new request's wait. */
   #wait: { readonly ms: number; readonly at: number } | null = null;
@@ -74,8 +83,9 @@ export class RequestMetrics {
   }
 
   /** Registers a sequence before the engine gets it. */
-  begin(id: string, facts: SequenceFacts): void {
-    this.#live.set(id, { ...facts, plan: null, cut: null, lastAt: null, tokens: 0 });
+  begin(id: string, facts: SequenceFacts, onEnd?: OnEnd): void {
+    const nothing = { plan: null, cut: null, firstAt: null, lastAt: null, tokens: 0, exit: undefined, exitChanges: 0 };
+    this.#live.set(id, { ...facts, ...nothing, onEnd });
   }
 
   /** The gateway cut the sequence at its deadline. The client has this end, whatever the engine reports later. */
@@ -86,7 +96,10 @@ export class RequestMetrics {
 
   /** The gateway failed to write the answer. Later engine events of the sequence count as work and not as an answer. */
   broken(id: string): void {
-    if (this.#live.delete(id)) this.series.failed.inc({ reason: 'internal' });
+    const live = this.#live.get(id);
+    if (live === undefined) return;
+    this.#live.delete(id);
+    this.#lost(live, 'internal');
   }
 
   /** Counts sequences that were rejected because the engine has no room: they are never registered. */
@@ -120,7 +133,7 @@ export class RequestMetrics {
     this.#wait = null;
     for (const live of this.#live.values()) {
       if (live.cut !== null) this.#answered(live, live.cut);
-      else this.series.failed.inc({ reason: 'engine_lost' });
+      else this.#lost(live, 'engine_lost');
     }
     this.#live.clear();
   }
@@ -140,7 +153,7 @@ export class RequestMetrics {
     series.planned.inc({ exit_layer: String(event.exit), service_class: event.serviceClass });
     series.depthReasons.inc({ reason: event.reason });
     const live = this.#live.get(event.id);
-    if (live !== undefined) live.plan = event;
+    if (live !== undefined) Object.assign(live, { plan: event, exit: event.exit });
   }
 
   #token(event: TokenEvent, at: number): void {
@@ -153,6 +166,9 @@ export class RequestMetrics {
       series.itl.observe(seconds);
       series.exitItl.observe({ exit_layer: String(event.exit) }, seconds);
     }
+    if (live.exit !== undefined && live.exit !== event.exit) live.exitChanges++;
+    live.exit = event.exit;
+    live.firstAt ??= at;
     live.lastAt = at;
     live.tokens++;
   }
@@ -180,8 +196,14 @@ export class RequestMetrics {
     this.#answered(live, { ...event, reason, firstTokenAt, endedAt });
   }
 
+  #lost(live: Sequence, reason: 'engine_lost' | 'internal'): void {
+    this.series.failed.inc({ reason });
+    live.onEnd?.(live, reason);
+  }
+
   /** Counts an answer by the end that its client saw. */
-  #answered(live: Live, event: EndedEvent): void {
+  #answered(live: Sequence, event: EndedEvent): void {
+    live.onEnd?.(live, event);
     const series = this.series;
     const { reason, startedAt, firstTokenAt, endedAt } = event;
     if (reason === 'error') series.failed.inc({ reason });
@@ -198,7 +220,7 @@ export class RequestMetrics {
     if (reason !== 'cancelled') this.#predicted(live, times);
   }
 
-  #predicted({ plan }: Live, { ttftMs, tpotMs, totalMs }: Times): void {
+  #predicted({ plan }: Sequence, { ttftMs, tpotMs, totalMs }: Times): void {
     if (plan === null || ttftMs === null) return;
     const ratios = {
       ttft: ttftMs / plan.predictedTtftMs,

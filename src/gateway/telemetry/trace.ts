@@ -1,6 +1,5 @@
 /** Traces as the rest of the server sees them. Must not know: the SDK, when tracing is on, HTTP frameworks. */
-import type { Engine } from '../engine-client/engine.js';
-import type { SequenceFacts } from './requests.js';
+import type { OnEnd } from './requests.js';
 
 /** A span leaves out attributes that are undefined. */
 export type Attributes = Readonly<Record<string, string | number | boolean | string[] | undefined>>;
@@ -16,8 +15,8 @@ export interface CallTrace {
 /** One HTTP request: a span, with the spans of its sequences below it. */
 export interface RequestTrace {
   readonly traceId: string;
-  /** Registers a sequence of this request before the engine gets it. */
-  begin(id: string, index: number, facts: SequenceFacts): void;
+  /** Makes the spans of a choice at its end; undefined: the trace is not sampled. */
+  sequence(index: number): OnEnd | undefined;
   /** Begins a call to another server. */
   call(name: string, attributes: Attributes): CallTrace;
   /** Adds attributes. They never hold text of prompts or answers. */
@@ -37,8 +36,6 @@ export interface Tracing {
     arrivedAt: number,
     attributes: Attributes,
   ): RequestTrace;
-  /** Turns the events of this engine into spans. */
-  observe(engine: Engine): void;
   /** Sends the remaining spans. @returns false if a few seconds did not suffice: the exporter may still be trying */
   shutdown(): Promise<boolean>;
 }

@@ -130,8 +130,7 @@ export class Answer {
       if (isDryRun === true) break;
       const promptTokens = prompts[prompt]?.ids.length ?? 0;
       const facts = { arrivedAt, promptTokens, budget: depth.budget };
-      context.metrics.begin(id, facts);
-      this.client.trace?.begin(id, index, facts);
+      context.metrics.begin(id, facts, this.client.trace?.sequence(index));
     }
     return this.request.begun ?? context.engine.generate(engine);
   }
