@@ -17,12 +17,6 @@ import { DONE, eventsIn, type Incoming } from './sse-events.js';
 import { budgetHeader } from './upstream.js';
 import { estimatedTokens, forwardedBody, promptTokens, type UpstreamSettings } from './upstream-body.js';
 
-/** Statuses that say that the server has no capacity. */
-const REFUSED = [429, 503];
-
-/** Stands in place of a key. */
-const HIDDEN = '***';
-
 /** An event of a stream; null: it is no chunk. */
 export interface ChunkEvent {
   readonly event: Incoming;
@@ -209,7 +203,7 @@ export class Exchange {
    */
   record(told: Told = {}, hasFailed = false): AnswerRecord {
     if (this.#record !== null && (!hasFailed || this.#record.finishReason === null)) return this.#record;
-    const { call, budget, firstTextAt } = this;
+    const { call, budget, firstTextAt, status } = this;
     const { arrivedAt } = call.request;
     const ending = this.#endingOf(this.#endOf(hasFailed));
     const actualMs = monotonicMs() - arrivedAt;
@@ -219,6 +213,8 @@ export class Exchange {
     const limits = budget === null && first === null ? null : { ...none, totalMs, ...first?.limits };
     const usage = told.usage ?? this.usage;
     const trigger = ending?.end === 'landed' ? this.#broken?.by : undefined;
+    const ttft_ms = this.#ttftMs === null ? null : Math.round(this.#ttftMs);
+    const own = present({ status, ttft_ms, usage: status === 200 ? this.usage : null });
     this.#record = {
       source: 'upstream',
       model: call.model,
@@ -231,7 +227,7 @@ export class Exchange {
       ttftMs: firstTextAt === null ? null : firstTextAt - arrivedAt,
       actualMs,
       ...told,
-      details: { ...told.details, ...first?.report, upstream: this.#report() },
+      details: { ...told.details, ...first?.report, upstream: own },
       usage,
     };
     call.request.answered(this.#record);
@@ -253,7 +249,7 @@ export class Exchange {
   /** An error of the upstream, which may repeat the headers of its request, without the key. */
   readonly withoutKey = (text: string): string => {
     const { key } = this.connection.upstream;
-    return key === null ? text : text.replaceAll(key, HIDDEN).replaceAll(key.replaceAll('/', '\\/'), HIDDEN);
+    return key === null ? text : text.replaceAll(key, '***').replaceAll(key.replaceAll('/', '\\/'), '***');
   };
 
   /** @param hasFailed whether the gateway throws */
@@ -270,13 +266,6 @@ export class Exchange {
       { ...answerAttributes({ ...record, usage, ttftMs: this.#ttftMs }), ...attributes },
       isFault ? String(status === null || status < 400 ? 'upstream_failed' : status) : null,
     );
-  }
-
-  /** The exchange in the report. */
-  #report() {
-    const { status, usage } = this;
-    const ttft_ms = this.#ttftMs === null ? null : Math.round(this.#ttftMs);
-    return present({ status, ttft_ms, usage: status === 200 ? usage : null });
   }
 
   /** From the request to the first content, ms; null without content. */
@@ -296,7 +285,8 @@ export class Exchange {
   #endingOf(end: TryEnd): Ending | null {
     if (end === 'cancelled' || end === 'rejected') return null;
     if (this.#broken !== null) return this.#broken.ending;
-    if (this.status !== null && REFUSED.includes(this.status)) return { end: 'refused' };
+    // The server has no capacity.
+    if (this.status === 429 || this.status === 503) return { end: 'refused' };
     return { end: 'whole', isEmpty: end === 'failed' };
   }
 }
