@@ -1,6 +1,5 @@
 /** POST /v1/messages: a chat in the form of Anthropic's messages, whole or as named events. */
-import type { CallPart } from '../../generation/call-reader.js';
-import { saidOf } from '../../generation/joined-fields.js';
+import { type Item, Items } from '../../generation/items.js';
 import type { GenerationRequest } from '../../generation/read-request.js';
 import type { Form, FormAnswer } from '../../generation/serve.js';
 import type { ApiContext, ApiRequest, EventStream } from '../../context.js';
@@ -12,18 +11,6 @@ import { nullable, type Static, Type, words } from '../../../../util/schema.js';
 import { countTranslated, readAsChat } from '../chat-completions/translated-chat.js';
 import { type GeneratingEndpoint, plainEndpoint } from '../endpoint.js';
 import { CountTokensBody, MessagesBody, translate } from './messages-body.js';
-
-type AnswerBlock =
-  | { readonly type: 'text'; text: string }
-  // The server signs nothing.
-  | { readonly type: 'thinking'; thinking: string; readonly signature: '' }
-  | {
-      readonly type: 'tool_use';
-      readonly id: string;
-      readonly name: string;
-      input: object;
-      readonly caller: { readonly type: 'direct' };
-    };
 
 const StopReason = words([
   'end_turn',
@@ -102,9 +89,6 @@ async function read(context: ApiContext, request: ApiRequest<MessagesBody>): Pro
   return readAsChat({ ...context, limits }, request, translate(body));
 }
 
-/** The fields that no answer of this server fills. */
-const UNFILLED = { stop_details: null, container: null } as const;
-
 /** Anthropic counts the tokens of a shared prefix apart from the other input. */
 function usageOf(answer: FormAnswer): Static<typeof MessagesUsage> {
   const { prompt_tokens, completion_tokens, prompt_tokens_details } = answer.usage();
@@ -128,34 +112,6 @@ function stopReason(answer: FormAnswer, { max_tokens: asked }: MessagesBody): St
   return isAtContext ? 'model_context_window_exceeded' : 'max_tokens';
 }
 
-/** The end of an answer, as a whole message and the last delta of a stream state it. */
-function endOf(answer: FormAnswer, body: MessagesBody) {
-  return {
-    stop_reason: stopReason(answer, body),
-    stop_sequence: answer.choices[0]?.stopString ?? null,
-    ...UNFILLED,
-  };
-}
-
-/** @param end absent: the answer has only begun */
-function messageOf(answer: FormAnswer, content: AnswerBlock[], end?: ReturnType<typeof endOf>) {
-  return {
-    id: `msg_${answer.request.id}`,
-    type: 'message',
-    role: 'assistant',
-    model: answer.request.modelName,
-    content,
-    ...(end ?? { stop_reason: null, stop_sequence: null, ...UNFILLED }),
-    diagnostics: null,
-    usage: usageOf(answer),
-  };
-}
-
-/** Sends an event of this type, if the message is a stream. */
-type Emit = (type: string, fields?: object) => void;
-
-type Block<T extends AnswerBlock['type']> = Extract<AnswerBlock, { type: T }>;
-
 /** The input of a call, or an empty one for a call that was cut. */
 function inputOf(text: string): object {
   try {
@@ -166,61 +122,56 @@ function inputOf(text: string): object {
   }
 }
 
-/** The blocks of a message: one for its thoughts, one for its text, one for each call. The last one may be open. */
-class Blocks {
-  readonly content: AnswerBlock[] = [];
-  #isOpen = false;
-  /** Arguments of the last call so far. */
-  #arguments = '';
-
-  constructor(private readonly emit: Emit) {}
-
-  text(text: string): void {
-    if (text === '') return;
-    const block = this.#open('text') ?? this.#start({ type: 'text', text: '' });
-    this.#delta({ type: 'text_delta', text });
-    block.text += text;
-  }
-
-  thoughts(thinking: string): void {
-    const block = this.#open('thinking') ?? this.#start({ type: 'thinking', thinking: '', signature: '' });
-    this.#delta({ type: 'thinking_delta', thinking });
-    block.thinking += thinking;
-  }
-
-  call({ id, name = '', arguments: text }: CallPart): void {
+/** By kind of item: its block, and the delta that adds a text to it. */
+const BLOCKS: Readonly<Record<Item['kind'], { of(item: Item): object; delta(text: string): object }>> = {
+  text: {
+    of: ({ text }) => ({ type: 'text', text }),
+    delta: (text) => ({ type: 'text_delta', text }),
+  },
+  thoughts: {
+    // The server signs nothing.
+    of: ({ text }) => ({ type: 'thinking', thinking: text, signature: '' }),
+    delta: (thinking) => ({ type: 'thinking_delta', thinking }),
+  },
+  call: {
     // The prefix of the id is Anthropic's. The id comes back in a tool_result.
-    const head = { name, input: {}, caller: { type: 'direct' } } as const;
-    if (id !== undefined) this.#start({ type: 'tool_use', id: id.replace(/^call_/, 'toolu_'), ...head });
-    if (text !== '') this.#delta({ type: 'input_json_delta', partial_json: text });
-    this.#arguments += text;
-  }
+    of: ({ id, name, text }) => {
+      const head = { type: 'tool_use', id: id.replace(/^call_/, 'toolu_'), name };
+      return { ...head, input: inputOf(text), caller: { type: 'direct' } };
+    },
+    delta: (partial_json) => ({ type: 'input_json_delta', partial_json }),
+  },
+};
 
-  end(): void {
-    const call = this.#open('tool_use');
-    if (call !== null) call.input = inputOf(this.#arguments);
-    if (this.#isOpen) this.emit('content_block_stop', { index: this.content.length - 1 });
-    this.#isOpen = false;
-  }
+const blockOf = (item: Item): object => BLOCKS[item.kind].of(item);
 
-  #open<T extends AnswerBlock['type']>(type: T): Block<T> | null {
-    const last = this.content.at(-1);
-    return this.#isOpen && last?.type === type ? (last as Block<T>) : null;
-  }
+/** The end of an answer, as a whole message and the last delta of a stream state it; null: it has only begun. */
+function endOf(answer: FormAnswer, reason: Static<typeof StopReason> | null) {
+  const stop_sequence = reason === null ? null : (answer.choices[0]?.stopString ?? null);
+  // No answer of this server fills the last two.
+  return { stop_reason: reason, stop_sequence, stop_details: null, container: null };
+}
 
-  #start<T extends AnswerBlock>(block: T): T {
-    this.end();
-    this.#arguments = '';
-    this.#isOpen = true;
-    const index = this.content.push(block) - 1;
-    this.emit('content_block_start', { index, content_block: block });
-    if (index === 0) this.emit('ping');
-    return block;
-  }
+function messageOf(answer: FormAnswer, content: readonly object[], end: ReturnType<typeof endOf>) {
+  const { id, modelName: model } = answer.request;
+  const head = { id: `msg_${id}`, type: 'message', role: 'assistant', model, content };
+  return { ...head, ...end, diagnostics: null, usage: usageOf(answer) };
+}
 
-  #delta(delta: object): void {
-    this.emit('content_block_delta', { index: this.content.length - 1, delta });
-  }
+/** The content blocks of an answer, whose events a stream has. */
+function blocksOf(emit: (type: string, fields?: object) => void): Items {
+  return new Items({
+    begins(item) {
+      emit('content_block_start', { index: item.index, content_block: blockOf(item) });
+      if (item.index === 0) emit('ping');
+    },
+    grows({ kind, index }, text) {
+      emit('content_block_delta', { index, delta: BLOCKS[kind].delta(text) });
+    },
+    ends({ index }) {
+      emit('content_block_stop', { index });
+    },
+  });
 }
 
 /** Most characters of a user's name in the log. Claude Code's names are longer than OpenAI's limit. */
@@ -231,24 +182,22 @@ function messageForm(
   answer: FormAnswer,
   send?: EventStream['send'],
 ): Form {
-  const emit: Emit = (type, fields = {}) => send?.({ type, ...fields }, type);
-  const blocks = new Blocks(emit);
+  const emit = (type: string, fields = {}): void => send?.({ type, ...fields }, type);
+  const blocks = blocksOf(emit);
   let isBegun = false;
   return {
     add(piece) {
       // The stream begins with the first token, so that a rejection is a plain error.
-      if (!isBegun) emit('message_start', { message: messageOf(answer, []) });
+      if (!isBegun) emit('message_start', { message: messageOf(answer, [], endOf(answer, null)) });
       isBegun = true;
-      if (!('text' in piece)) blocks.end();
-      else if (piece.thoughts !== '') blocks.thoughts(piece.thoughts);
-      else if (piece.call === null) blocks.text(saidOf(piece));
-      else blocks.call(piece.call);
+      if ('text' in piece) blocks.add(piece);
     },
     end() {
-      const end = endOf(answer, body);
+      blocks.end();
+      const end = endOf(answer, stopReason(answer, body));
       emit('message_delta', { delta: end, usage: usageOf(answer), sortie: answer.report() });
       emit('message_stop');
-      return messageOf(answer, blocks.content, end);
+      return messageOf(answer, blocks.list.map(blockOf), end);
     },
     failed(error) {
       send?.(messagesError(error, id), 'error');

@@ -1,7 +1,6 @@
 /** POST /v1/responses: a chat in the form of OpenAI's responses, whole or as named events. The server keeps none. */
-import type { CallPart } from '../../generation/call-reader.js';
 import type { ApiRequest, EventStream } from '../../context.js';
-import { saidOf } from '../../generation/joined-fields.js';
+import { type Item, Items } from '../../generation/items.js';
 import { type ApiError, stated } from '../../errors.js';
 import type { Form, FormAnswer } from '../../generation/serve.js';
 import { requestedModel } from '../../params/depth.js';
@@ -36,113 +35,70 @@ const ResponsesAnswer = Type.Object(
   { additionalProperties: true },
 );
 
-type ItemStatus = 'in_progress' | 'completed' | 'incomplete';
-interface Head<T> {
-  readonly type: T;
-  readonly id: string;
-  status: ItemStatus;
+type Status = 'in_progress' | 'completed' | 'incomplete';
+
+/** The prefix of an item's id, and its part in which its text is; null: the item is a call. */
+const KINDS = {
+  text: { type: 'message', prefix: 'msg', part: 'output_text' },
+  thoughts: { type: 'reasoning', prefix: 'rs', part: 'reasoning_text' },
+  call: { type: 'function_call', prefix: 'fc', part: 'function_call_arguments' },
+} as const;
+
+/** Fields of parts and events of texts that no answer of this server fills. */
+const UNSCORED = { logprobs: [] } as const;
+
+const partOf = ({ kind, text }: Item) => ({
+  type: KINDS[kind].part,
+  text,
+  ...(kind === 'text' && { annotations: [], ...UNSCORED }),
+});
+
+const idOf = (answerId: string, { kind, index }: Item): string =>
+  `${KINDS[kind].prefix}_${answerId}${index === 0 ? '' : `_${index}`}`;
+
+/** An item of the output. */
+function itemOf(answerId: string, item: Item, status: Status, content = [partOf(item)]) {
+  const { kind, id: call_id, name, text } = item;
+  const head = { type: KINDS[kind].type, id: idOf(answerId, item), status };
+  if (kind === 'call') return { ...head, call_id, name, arguments: text };
+  return { ...head, ...(kind === 'text' ? { role: 'assistant' } : { summary: [] }), content };
 }
-/** The one part of an item that has parts. */
-type Part<T> = [{ readonly type: T; text: string; readonly annotations?: []; readonly logprobs?: [] }];
-/** The thoughts in front of a message or a call are a reasoning item. */
-type OutputItem =
-  | (Head<'message'> & { readonly role: 'assistant'; readonly content: Part<'output_text'> })
-  | (Head<'function_call'> & { readonly call_id: string; readonly name: string; arguments: string })
-  | (Head<'reasoning'> & { readonly summary: []; readonly content: Part<'reasoning_text'> });
-type Item<T extends OutputItem['type']> = Extract<OutputItem, { type: T }>;
 
 /** Sends an event of this type, if the response is a stream. */
 type Emit = (type: string, fields: object) => void;
 
 /**
- * The output items of an answer: its thoughts, then a message, or one item for each call. A stream has the events of
- * each item. Only the last part of an item is whole in them: a copy would grow with each token.
+ * The output items of an answer. A stream has the events of each item. Only the last part of an item is whole in them:
+ * a copy would grow with each token.
  */
-class Output {
-  readonly items: OutputItem[] = [];
-  #isOpen = false;
-
-  constructor(
-    private readonly answerId: string,
-    private readonly emit: Emit,
-  ) {}
-
-  /** Adds a text, which may be empty, to the message that grows or to a new one. */
-  text(delta: string): void {
-    const content: Item<'message'>['content'] = [{ type: 'output_text', text: '', annotations: [], logprobs: [] }];
-    const item =
-      this.#growing('message') ?? this.#open({ ...this.#head('message', 'msg'), role: 'assistant', content });
-    item.content[0].text += delta;
-    if (delta !== '') this.emit('response.output_text.delta', { ...this.#place(item), delta, logprobs: [] });
-  }
-
-  /** Adds thoughts, which are not empty. */
-  thoughts(delta: string): void {
-    const content: Item<'reasoning'>['content'] = [{ type: 'reasoning_text', text: '' }];
-    const item = this.#growing('reasoning') ?? this.#open({ ...this.#head('reasoning', 'rs'), summary: [], content });
-    item.content[0].text += delta;
-    this.emit('response.reasoning_text.delta', { ...this.#place(item), delta });
-  }
-
-  call({ id, name, arguments: delta }: CallPart): void {
-    if (id !== undefined && name !== undefined)
-      this.#open({ ...this.#head('function_call', 'fc'), call_id: id, name, arguments: '' });
-    const item = this.#growing('function_call');
-    if (item === null) throw new Error('a part of a call that has not begun');
-    item.arguments += delta;
-    if (delta !== '') this.emit('response.function_call_arguments.delta', { ...this.#call(item), delta });
-  }
-
-  /** Ends the last item. An answer without any has an empty message. */
-  end(status: ItemStatus): void {
-    if (this.items.length === 0) this.text('');
-    this.#close(status);
-  }
-
-  #growing<T extends OutputItem['type']>(type: T): Item<T> | null {
-    const last = this.items.at(-1);
-    return this.#isOpen && last?.type === type ? (last as Item<T>) : null;
-  }
-
-  #open<T extends OutputItem>(item: T): T {
-    this.#close('completed');
-    const output_index = this.items.push(item) - 1;
-    this.#isOpen = true;
-    const isWhole = item.type === 'function_call';
-    this.emit('response.output_item.added', { output_index, item: isWhole ? item : { ...item, content: [] } });
-    if (!isWhole) this.emit('response.content_part.added', { ...this.#place(item), part: item.content[0] });
-    return item;
-  }
-
-  #close(status: ItemStatus): void {
-    const item = this.items.at(-1);
-    if (!this.#isOpen || item === undefined) return;
-    this.#isOpen = false;
-    item.status = status;
-    if (item.type === 'function_call') {
-      const { name, arguments: text } = item;
-      this.emit('response.function_call_arguments.done', { ...this.#call(item), name, arguments: text });
-    } else {
-      const place = this.#place(item);
-      const [part] = item.content;
-      this.emit(`response.${part.type}.done`, { ...place, text: part.text, logprobs: part.logprobs });
-      this.emit('response.content_part.done', { ...place, part });
-    }
-    this.emit('response.output_item.done', { output_index: this.items.length - 1, item });
-  }
-
-  #call({ id }: OutputItem) {
-    return { item_id: id, output_index: this.items.length - 1 };
-  }
-
-  #place(item: OutputItem) {
-    return { ...this.#call(item), content_index: 0 };
-  }
-
-  #head<T extends OutputItem['type']>(type: T, prefix: string) {
-    const number = this.items.length === 0 ? '' : `_${this.items.length}`;
-    return { type, id: `${prefix}_${this.answerId}${number}`, status: 'in_progress' as const };
-  }
+function outputOf(answerId: string, emit: Emit, statusOf: () => Status): Items {
+  const placeOf = (item: Item) => ({
+    item_id: idOf(answerId, item),
+    output_index: item.index,
+    ...(item.kind !== 'call' && { content_index: 0 }),
+  });
+  return new Items({
+    begins(item) {
+      emit('output_item.added', { output_index: item.index, item: itemOf(answerId, item, 'in_progress', []) });
+      if (item.kind !== 'call') emit('content_part.added', { ...placeOf(item), part: partOf(item) });
+    },
+    grows(item, delta) {
+      emit(`${KINDS[item.kind].part}.delta`, { ...placeOf(item), delta, ...(item.kind === 'text' && UNSCORED) });
+    },
+    ends(item, isLast) {
+      const { kind, name, text } = item;
+      const place = placeOf(item);
+      if (kind === 'call') emit('function_call_arguments.done', { ...place, name, arguments: text });
+      else {
+        emit(`${KINDS[kind].part}.done`, { ...place, text, ...(kind === 'text' && UNSCORED) });
+        emit('content_part.done', { ...place, part: partOf(item) });
+      }
+      emit('output_item.done', {
+        output_index: item.index,
+        item: itemOf(answerId, item, isLast ? statusOf() : 'completed'),
+      });
+    },
+  });
 }
 
 function usageOf(answer: FormAnswer): Static<typeof ResponsesUsage> {
@@ -185,12 +141,20 @@ function asked(body: ResponsesBody, { request: { engine } }: FormAnswer) {
   } as const;
 }
 
+/** Why an answer is incomplete; null: it is whole. */
+function cutBy(answer: FormAnswer): 'content_filter' | 'max_output_tokens' | null {
+  const reason = answer.choices[0]?.finishReason;
+  return reason === 'content_filter' ? reason : reason === 'length' ? 'max_output_tokens' : null;
+}
+
+const statusOf = (answer: FormAnswer): Status => (cutBy(answer) === null ? 'completed' : 'incomplete');
+
 /** The response in this state. Only an ended one has usage. */
 function responseOf(
   body: ResponsesBody,
   answer: FormAnswer,
-  status: ItemStatus | 'failed',
-  output: readonly OutputItem[] = [],
+  status: Status | 'failed',
+  output: readonly object[] = [],
   error: ApiError | null = null,
 ) {
   return {
@@ -199,10 +163,7 @@ function responseOf(
     created_at: answer.created,
     completed_at: status === 'completed' ? Math.floor(Date.now() / 1000) : null,
     status,
-    incomplete_details:
-      status === 'incomplete'
-        ? { reason: answer.choices[0]?.finishReason === 'content_filter' ? 'content_filter' : 'max_output_tokens' }
-        : null,
+    incomplete_details: status === 'incomplete' ? { reason: cutBy(answer) } : null,
     error: error && { code: error.code, message: error.message },
     model: answer.request.modelName,
     output,
@@ -216,42 +177,44 @@ function responseForm(
   answer: FormAnswer,
   send?: EventStream['send'],
 ): Form {
+  const { id } = answer.request;
   let number = 0;
-  const emit: Emit = (type, fields) => send?.({ type, sequence_number: number++, ...fields }, type);
-  const output = new Output(answer.request.id, emit);
+  const emit: Emit = (name, fields) => {
+    const type = name === 'error' ? name : `response.${name}`;
+    send?.({ type, sequence_number: number++, ...fields }, type);
+  };
+  const output = outputOf(id, emit, () => statusOf(answer));
+  const items = (last: Status) =>
+    output.list.map((item, index) => itemOf(id, item, index === output.list.length - 1 ? last : 'completed'));
   let isBegun = false;
-  let status: 'completed' | 'incomplete' = 'completed';
   /** Begins the stream with the first token, so that a rejection is a plain error. */
   const begin = (): void => {
-    if (isBegun) return;
     isBegun = true;
     const response = responseOf(body, answer, 'in_progress');
-    emit('response.created', { response });
-    emit('response.in_progress', { response });
+    emit('created', { response });
+    emit('in_progress', { response });
   };
   return {
     add(piece) {
-      begin();
-      if ('finishReason' in piece) {
-        if (piece.finishReason === 'length' || piece.finishReason === 'content_filter') status = 'incomplete';
-        output.end(status);
-      } else if (piece.thoughts !== '') output.thoughts(piece.thoughts);
-      else if (piece.call !== null) output.call(piece.call);
-      else output.text(saidOf(piece));
+      if (!isBegun) begin();
+      if ('text' in piece) output.add(piece);
     },
     end() {
-      const response = responseOf(body, answer, status, output.items);
-      emit(`response.${status}`, { response: { ...response, sortie: answer.report() } });
+      // An answer without any item has an empty message.
+      if (output.list.length === 0) output.begin('text');
+      output.end();
+      const status = statusOf(answer);
+      const response = responseOf(body, answer, status, items(status));
+      emit(status, { response: { ...response, sortie: answer.report() } });
       return response;
     },
     failed(error) {
       // OpenAI documents the first form, and its server and Open Responses have the second one; clients read either.
       const { code, message, param } = error;
       emit('error', { code, message, param, ...error.body() });
-      const items = output.items.map((item): OutputItem =>
-        item.status === 'in_progress' ? { ...item, status: 'incomplete' } : item,
-      );
-      emit('response.failed', { response: responseOf(body, answer, 'failed', items, error) });
+      emit('failed', {
+        response: responseOf(body, answer, 'failed', items(output.open === null ? 'completed' : 'incomplete'), error),
+      });
     },
   };
 }
