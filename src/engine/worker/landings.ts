@@ -53,7 +53,7 @@ export class Landings {
     const isFree = (request.grammar ?? null) === null || request.grammar?.kind === 'free';
     if (this.#texts === null || !isFree || wasThinking || constraint?.isThinking === true) return null;
     place.read(this.#bytes(token));
-    return place.isCode ? null : place.mayEnd !== 'no';
+    return place.lines.isFenced ? null : place.mayEnd !== 'no';
   }
 
   #pressures(answer: Answer, draft: readonly number[]): readonly EndPressure[] {

@@ -31,166 +31,134 @@ const TAB_COLUMNS = 4;
 /** Header, rule and one row: a table with fewer lines holds nothing. */
 const LEAST_TABLE_LINES = 3;
 
-interface State {
-  line: Line;
-  indent: number;
-  /** Fence marks of the line, all alike. */
-  run: number;
-  mark: number;
-  /** Fence marks that opened the code around the line; 0: none. */
-  fence: number;
-  isInList: boolean;
-  /** Whole lines of the present table. */
-  tableLines: number;
-  /** A fence has closed, and no other text has begun. */
-  isFenceEnd: boolean;
-}
-
-const START: State = {
-  line: 'start',
-  indent: 0,
-  run: 0,
-  mark: 0,
-  fence: 0,
-  isInList: false,
-  tableLines: 0,
-  isFenceEnd: false,
-};
-
 export class MarkdownScanner {
-  readonly #state: State;
-
-  constructor(state: Readonly<State> = START) {
-    this.#state = { ...state };
-  }
+  line: Line = 'start';
+  /** The text belongs to a list: to an item, or to the space behind one. */
+  isInList = false;
+  private indent = 0;
+  /** Fence marks of the line, all alike. */
+  private run = 0;
+  private mark = 0;
+  /** Fence marks that opened the code around the line; 0: none. */
+  private fence = 0;
+  /** Whole lines of the present table. */
+  private tableLines = 0;
+  /** A fence has closed, and no other text has begun. */
+  private isFenceOver = false;
 
   copy(): MarkdownScanner {
-    return new MarkdownScanner(this.#state);
-  }
-
-  get line(): Line {
-    return this.#state.line;
-  }
-
-  /** The text belongs to a list: to an item, or to the space behind one. */
-  get isInList(): boolean {
-    return this.#state.isInList;
+    return Object.assign(new MarkdownScanner(), this);
   }
 
   /** The text belongs to a table that has no whole row yet. */
   get isTableHead(): boolean {
-    const { line, tableLines } = this.#state;
+    const { line, tableLines } = this;
     const begun = tableLines + (line === 'table' ? 1 : 0);
     return begun > 0 && begun < LEAST_TABLE_LINES;
   }
 
   /** The text belongs to a code fence, its marks included. */
   get isFenced(): boolean {
-    const { fence, line, run } = this.#state;
+    const { fence, line, run } = this;
     return fence > 0 || line === 'info' || (line === 'fence' && run >= LEAST_FENCE);
   }
 
   /** A code fence is open, and its opening marks are over. */
   get isInFence(): boolean {
-    return this.#state.fence > 0;
+    return this.fence > 0;
   }
 
   /** The marks that close the open code fence; empty without one. */
   get openFence(): string {
-    const { fence, mark } = this.#state;
+    const { fence, mark } = this;
     return fence > 0 ? String.fromCodePoint(mark).repeat(fence) : '';
   }
 
   /** A code fence is complete, and no other text has begun. */
   get isFenceEnd(): boolean {
-    return this.#state.isFenceEnd || this.#closes;
+    return this.isFenceOver || this.#closes;
   }
 
   read(code: number, kind: CharacterKind): void {
     if (kind === 'newline') this.#endLine();
     else if (kind === 'blank') this.#blank(code);
-    else if (this.#state.fence > 0) this.#code(code);
+    else if (this.fence > 0) this.#code(code);
     else this.#visible(code, kind);
   }
 
   get #closes(): boolean {
-    const { fence, line, run } = this.#state;
+    const { fence, line, run } = this;
     return fence > 0 && line === 'fence' && run >= fence;
   }
 
   #endLine(): void {
-    const state = this.#state;
     if (this.#closes) {
-      state.fence = 0;
-      state.isFenceEnd = true;
-    } else if (state.fence === 0 && this.isFenced) state.fence = state.run;
-    if (state.line === 'table') state.tableLines += 1;
-    state.line = 'start';
-    state.indent = 0;
-    state.run = 0;
+      this.fence = 0;
+      this.isFenceOver = true;
+    } else if (this.fence === 0 && this.isFenced) this.fence = this.run;
+    if (this.line === 'table') this.tableLines += 1;
+    this.line = 'start';
+    this.indent = 0;
+    this.run = 0;
   }
 
   #blank(code: number): void {
-    const state = this.#state;
-    if (state.line === 'start') state.indent += code === TAB ? TAB_COLUMNS : 1;
-    else if (state.line === 'number') this.#text();
-    else if (state.line === 'item' || state.line === 'star') {
+    if (this.line === 'start') this.indent += code === TAB ? TAB_COLUMNS : 1;
+    else if (this.line === 'number') this.#text();
+    else if (this.line === 'item' || this.line === 'star') {
       // Behind its mark, an item begins as a line does: with a fence, or a list of its own.
-      state.isInList = true;
-      state.line = 'start';
-      state.indent = ITEM_INDENT;
+      this.isInList = true;
+      this.line = 'start';
+      this.indent = ITEM_INDENT;
     }
   }
 
   /** A visible character inside of a fence, which only a line of its marks closes. */
   #code(code: number): void {
-    const state = this.#state;
-    const isMark = code === state.mark && (state.line === 'start' || state.line === 'fence');
-    state.run = isMark ? state.run + 1 : 0;
-    state.line = isMark ? 'fence' : 'text';
+    const isMark = code === this.mark && (this.line === 'start' || this.line === 'fence');
+    this.run = isMark ? this.run + 1 : 0;
+    this.line = isMark ? 'fence' : 'text';
   }
 
   #visible(code: number, kind: CharacterKind): void {
-    const state = this.#state;
-    state.isFenceEnd = false;
-    if (state.line === 'start') this.#begin(code, kind);
-    else if (state.line === 'number') {
-      if (NUMBER_MARKS.has(code)) state.line = 'item';
+    this.isFenceOver = false;
+    if (this.line === 'start') this.#begin(code, kind);
+    else if (this.line === 'number') {
+      if (NUMBER_MARKS.has(code)) this.line = 'item';
       else if (kind !== 'digit') this.#text();
-    } else if (state.line === 'item') this.#text();
-    else if (state.line === 'star') {
+    } else if (this.line === 'item') this.#text();
+    else if (this.line === 'star') {
       // A line may begin in bold, with a number behind the mark.
-      if (code === STAR) state.line = 'start';
+      if (code === STAR) this.line = 'start';
       else this.#text();
-    } else if (state.line === 'fence') {
-      if (code === state.mark) state.run++;
-      else if (state.run >= LEAST_FENCE) state.line = 'info';
+    } else if (this.line === 'fence') {
+      if (code === this.mark) this.run++;
+      else if (this.run >= LEAST_FENCE) this.line = 'info';
       else this.#text();
-    } else if (state.line === 'info' && code === BACKTICK && state.mark === BACKTICK) this.#text();
+    } else if (this.line === 'info' && code === BACKTICK && this.mark === BACKTICK) this.#text();
   }
 
   #begin(code: number, kind: CharacterKind): void {
-    const state = this.#state;
     if (code === QUOTATION) return;
-    if (code !== BAR) state.tableLines = 0;
-    if (kind === 'digit') state.line = 'number';
-    else if (BULLETS.has(code)) state.line = 'item';
-    else if (code === STAR) state.line = 'star';
+    if (code !== BAR) this.tableLines = 0;
+    if (kind === 'digit') this.line = 'number';
+    else if (BULLETS.has(code)) this.line = 'item';
+    else if (code === STAR) this.line = 'star';
     else if (code === BACKTICK || code === TILDE) {
-      state.line = 'fence';
-      state.mark = code;
-      state.run = 1;
+      this.line = 'fence';
+      this.mark = code;
+      this.run = 1;
     } else {
       this.#text();
-      if (code === HASH) state.line = 'heading';
-      if (code === BAR) state.line = 'table';
+      if (code === HASH) this.line = 'heading';
+      if (code === BAR) this.line = 'table';
     }
   }
 
   /** The line is text. Without an indent, it ends a list. */
   #text(): void {
-    this.#state.line = 'text';
-    if (this.#state.indent < ITEM_INDENT) this.#state.isInList = false;
+    this.line = 'text';
+    if (this.indent < ITEM_INDENT) this.isInList = false;
   }
 }
 

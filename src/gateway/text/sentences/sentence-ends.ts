@@ -47,7 +47,7 @@ export class SentenceEnds {
     for (let at = 0, code = text.codePointAt(0); code !== undefined; code = text.codePointAt(at)) {
       const units = code > 0xffff ? 2 : 1;
       this.#decide(code);
-      const { isInFence } = this.#scanner;
+      const { isInFence } = this.#scanner.lines;
       this.#scanner.readCharacter(code);
       this.#length += units;
       at += units;
@@ -82,12 +82,12 @@ export class SentenceEnds {
   get back(): { readonly length: number; readonly closing: string } {
     const sentence = this.lastIfOver;
     const isCode = this.#codeEnd > sentence;
-    return { length: isCode ? this.#codeEnd : sentence, closing: isCode ? `\n${this.#scanner.openFence}` : '' };
+    return { length: isCode ? this.#codeEnd : sentence, closing: isCode ? `\n${this.#scanner.lines.openFence}` : '' };
   }
 
   /** Whether the text ends in a code fence, or in the marks that open one. */
   get isCode(): boolean {
-    return this.#scanner.isCode;
+    return this.#scanner.lines.isFenced;
   }
 
   /** @param isCode whether the line began in a code fence */
@@ -96,7 +96,7 @@ export class SentenceEnds {
       if (!isBlank(code)) this.#visible = code;
       return;
     }
-    if (!this.#scanner.isInFence) this.#codeEnd = 0;
+    if (!this.#scanner.lines.isInFence) this.#codeEnd = 0;
     else if (isCode && this.#visible !== null && !OPEN_LINE.test(String.fromCodePoint(this.#visible)))
       this.#codeEnd = this.#length - 1;
     this.#visible = null;

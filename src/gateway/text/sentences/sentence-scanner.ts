@@ -34,99 +34,56 @@ const APOSTROPHES: ReadonlySet<number> = new Set([0x27, 0x2019]);
 const TITLES: ReadonlySet<string> = new Set(['mr', 'mrs', 'ms', 'dr', 'prof', 'st', 'vs']);
 const LONGEST_TITLE = 4;
 
-interface State {
-  /** Bits of an incomplete character, and the bytes that it lacks. */
-  code: number;
-  lacking: number;
-  /** Last visible character. */
-  last: number;
-  /** Last word in lower case, cut behind the longest title. */
-  word: string;
-  /** Open brackets of the line. */
-  brackets: number;
-  /** Open braces and square brackets of the paragraph, and those of its whole lines: JSON or code without a fence. */
-  braces: number;
-  openLines: number;
-  isQuoted: boolean;
-  /** The open quotation began with a low mark, so a mark that opens elsewhere closes it. */
-  isLow: boolean;
-  isStrong: boolean;
-  isCode: boolean;
-  /** The last visible text is a closing mark, and quotes and brackets behind it. */
-  isMarked: boolean;
-  /** That mark also occurs inside of numbers and abbreviations, and the line goes on. */
-  isAmbiguous: boolean;
-  /** A blank or a line's end follows the last visible character. */
-  isApart: boolean;
-  /** A line has ended without a closing mark, and no other text has begun. */
-  isLineEnd: boolean;
-  /** The text could end, and only blanks followed. */
-  isPassed: boolean;
-}
-
-const START: State = {
-  code: 0,
-  lacking: 0,
-  last: 0,
-  word: '',
-  brackets: 0,
-  braces: 0,
-  openLines: 0,
-  isQuoted: false,
-  isLow: false,
-  isStrong: false,
-  isCode: false,
-  isMarked: false,
-  isAmbiguous: false,
-  isApart: true,
-  isLineEnd: false,
-  isPassed: false,
-};
-
 export class SentenceScanner {
-  readonly #state: State;
-  readonly #lines: MarkdownScanner;
-
-  constructor(state: Readonly<State> = START, lines = new MarkdownScanner()) {
-    this.#state = { ...state };
-    this.#lines = lines;
-  }
+  /** Bits of an incomplete character, and the bytes that it lacks. */
+  private code = 0;
+  private lacking = 0;
+  /** Last visible character. */
+  private last = 0;
+  /** Last word in lower case, cut behind the longest title. */
+  private word = '';
+  /** Open brackets of the line. */
+  private brackets = 0;
+  /** Open braces and square brackets of the paragraph, and those of its whole lines: JSON or code without a fence. */
+  private braces = 0;
+  private openLines = 0;
+  private isQuoted = false;
+  /** The open quotation began with a low mark, so a mark that opens elsewhere closes it. */
+  private isLow = false;
+  private isStrong = false;
+  private isCodeSpan = false;
+  /** The last visible text is a closing mark, and quotes and brackets behind it. */
+  private isMarked = false;
+  /** That mark also occurs inside of numbers and abbreviations, and the line goes on. */
+  private isUnclear = false;
+  /** A blank or a line's end follows the last visible character. */
+  private isApart = true;
+  /** A line has ended without a closing mark, and no other text has begun. */
+  private isLineEnd = false;
+  /** The text could end, and only blanks followed. */
+  private isPassed = false;
+  readonly lines = new MarkdownScanner();
 
   copy(): SentenceScanner {
-    return new SentenceScanner(this.#state, this.#lines.copy());
+    return Object.assign(new SentenceScanner(), this, { lines: this.lines.copy() });
   }
 
   get mayEnd(): MayEnd {
-    const { lacking, openLines, isMarked, isLineEnd, isPassed } = this.#state;
-    if (lacking > 0 || isPassed || openLines > 0 || this.#lines.isTableHead) return 'no';
-    if (this.#lines.isFenceEnd) return this.#lines.isInList ? 'line_break' : 'free';
+    const { lacking, openLines, isMarked, isLineEnd, isPassed } = this;
+    if (lacking > 0 || isPassed || openLines > 0 || this.lines.isTableHead) return 'no';
+    if (this.lines.isFenceEnd) return this.lines.isInList ? 'line_break' : 'free';
     if (isMarked) return this.#isEnclosed ? 'line_break' : 'free';
     return isLineEnd ? 'line_break' : 'no';
   }
 
-  /** The text belongs to a code fence. */
-  get isCode(): boolean {
-    return this.#lines.isFenced;
-  }
-
-  /** The text belongs to the code within a fence. */
-  get isInFence(): boolean {
-    return this.#lines.isInFence;
-  }
-
-  /** The marks that close the code around the place; empty outside of code. */
-  get openFence(): string {
-    return this.#lines.openFence;
-  }
-
   /** Whether the text behind the place decides as well, by `continuesSentence`. */
   get isAmbiguous(): boolean {
-    return this.#state.isMarked && this.#state.isAmbiguous;
+    return this.isMarked && this.isUnclear;
   }
 
   /** Reads a character, by its code point. */
   readCharacter(code: number): void {
-    if (this.mayEnd !== 'no') this.#state.isPassed = true;
+    if (this.mayEnd !== 'no') this.isPassed = true;
     this.#character(code);
   }
 
@@ -135,89 +92,85 @@ export class SentenceScanner {
    * @param bytes UTF-8; characters may be split over several calls
    */
   read(bytes: Uint8Array): void {
-    const state = this.#state;
-    if (this.mayEnd !== 'no' && bytes.length > 0) state.isPassed = true;
+    if (this.mayEnd !== 'no' && bytes.length > 0) this.isPassed = true;
     for (const byte of bytes) {
-      if (state.lacking > 0 && byte >>> 6 === 0b10) {
-        state.code = (state.code << 6) | (byte & 0x3f);
-        if (--state.lacking === 0) this.#character(Math.min(state.code, 0x10ffff));
+      if (this.lacking > 0 && byte >>> 6 === 0b10) {
+        this.code = (this.code << 6) | (byte & 0x3f);
+        if (--this.lacking === 0) this.#character(Math.min(this.code, 0x10ffff));
       } else {
-        state.lacking = byte >= 0xf0 ? 3 : byte >= 0xe0 ? 2 : byte >= 0xc0 ? 1 : 0;
-        state.code = byte & (0x3f >>> state.lacking);
+        this.lacking = byte >= 0xf0 ? 3 : byte >= 0xe0 ? 2 : byte >= 0xc0 ? 1 : 0;
+        this.code = byte & (0x3f >>> this.lacking);
         if (byte < 0x80) this.#character(byte);
       }
     }
   }
 
   get #isEnclosed(): boolean {
-    const { brackets, isQuoted, isStrong, isCode } = this.#state;
-    return brackets > 0 || isQuoted || isStrong || isCode || this.#lines.isInList || this.#lines.line === 'table';
+    const { brackets, isQuoted, isStrong, isCodeSpan } = this;
+    return brackets > 0 || isQuoted || isStrong || isCodeSpan || this.lines.isInList || this.lines.line === 'table';
   }
 
   #character(code: number): void {
     const kind = kindOf(code);
-    const { line } = this.#lines;
-    this.#lines.read(code, kind);
+    const { line } = this.lines;
+    this.lines.read(code, kind);
     if (kind === 'newline') this.#endLine(line);
     else if (kind === 'blank') {
-      this.#state.isApart = true;
-      this.#state.word = '';
+      this.isApart = true;
+      this.word = '';
     } else this.#visible(code, kind);
   }
 
   #endLine(line: MarkdownScanner['line']): void {
-    const state = this.#state;
-    const isText = (line === 'text' || line === 'table') && !this.#lines.isFenced;
-    if (!isText && line !== 'start') state.isMarked = false;
-    if (line !== 'start') state.isLineEnd = isText && !state.isMarked && !JOINTS.has(state.last);
+    const isText = (line === 'text' || line === 'table') && !this.lines.isFenced;
+    if (!isText && line !== 'start') this.isMarked = false;
+    if (line !== 'start') this.isLineEnd = isText && !this.isMarked && !JOINTS.has(this.last);
     // A blank line ends a paragraph.
-    if (line === 'start') state.braces = 0;
-    state.openLines = state.braces;
-    Object.assign(state, { brackets: 0, isQuoted: false, isLow: false, isStrong: false, isCode: false });
-    state.isAmbiguous = false;
-    state.isApart = true;
-    state.word = '';
+    if (line === 'start') this.braces = 0;
+    this.openLines = this.braces;
+    Object.assign(this, { brackets: 0, isQuoted: false, isLow: false, isStrong: false, isCodeSpan: false });
+    this.isUnclear = false;
+    this.isApart = true;
+    this.word = '';
   }
 
   #visible(code: number, kind: CharacterKind): void {
-    const state = this.#state;
-    const { isFenced, line } = this.#lines;
-    state.isLineEnd = false;
-    state.isPassed = false;
-    if (isFenced || line === 'heading') state.isMarked = false;
+    const { isFenced, line } = this.lines;
+    this.isLineEnd = false;
+    this.isPassed = false;
+    if (isFenced || line === 'heading') this.isMarked = false;
     else if (kind === 'mark') {
       // The full stop behind the number of a list item ends nothing.
-      state.isMarked = line !== 'item' && !(code === DOT && (state.word.length === 1 || TITLES.has(state.word)));
-      state.isAmbiguous = code < 0x80 || code === ELLIPSIS;
-    } else if (state.isApart || (kind !== 'quote' && kind !== 'closer')) state.isMarked = false;
+      this.isMarked = line !== 'item' && !(code === DOT && (this.word.length === 1 || TITLES.has(this.word)));
+      this.isUnclear = code < 0x80 || code === ELLIPSIS;
+    } else if (this.isApart || (kind !== 'quote' && kind !== 'closer')) this.isMarked = false;
     // Marks of a fence may turn out to be those of code in a line.
     if (!isFenced || line === 'fence') this.#enclose(code, kind);
     if (kind === 'letter')
-      state.word = (state.word + String.fromCodePoint(code).toLowerCase()).slice(0, LONGEST_TITLE + 1);
-    else if (!APOSTROPHES.has(code)) state.word = '';
-    state.isApart = false;
+      this.word = (this.word + String.fromCodePoint(code).toLowerCase()).slice(0, LONGEST_TITLE + 1);
+    else if (!APOSTROPHES.has(code)) this.word = '';
+    this.isApart = false;
   }
 
   /** Counts open brackets, quotations and marks of emphasis. A line's end closes all but braces. */
   #enclose(code: number, kind: CharacterKind): void {
-    const state = this.#state;
-    if (BRACES.has(code)) state.braces++;
+    if (BRACES.has(code)) this.braces++;
     else if (CLOSING_BRACES.has(code)) {
-      state.braces = Math.max(0, state.braces - 1);
-      state.openLines = Math.min(state.openLines, state.braces);
+      this.braces = Math.max(0, this.braces - 1);
+      this.openLines = Math.min(this.openLines, this.braces);
     }
-    if (kind === 'opener' && code !== LOW) state.brackets++;
-    else if (kind === 'closer') state.brackets = Math.max(0, state.brackets - 1);
-    else if (code === STRAIGHT) state.isQuoted = !state.isQuoted;
-    else if (code === LOW) state.isQuoted = state.isLow = true;
+    if (kind === 'opener' && code !== LOW) this.brackets++;
+    else if (kind === 'closer') this.brackets = Math.max(0, this.brackets - 1);
+    else if (code === STRAIGHT) this.isQuoted = !this.isQuoted;
+    else if (code === LOW) this.isQuoted = this.isLow = true;
     else if (code === OPENING) {
-      state.isQuoted = !state.isLow;
-      state.isLow = false;
-    } else if (code === CLOSING) state.isQuoted = false;
-    else if (code === BACKTICK) state.isCode = !state.isCode;
-    const isPair = code === STAR && state.last === STAR && !state.isApart;
-    if (isPair) state.isStrong = !state.isStrong;
+      this.isQuoted = !this.isLow;
+      this.isLow = false;
+    } else if (code === CLOSING) this.isQuoted = false;
+    else if (code === BACKTICK) this.isCodeSpan = !this.isCodeSpan;
+    const isPair = code === STAR && this.last === STAR && !this.isApart;
+    if (isPair) this.isStrong = !this.isStrong;
     // A third mark begins another pair.
-    state.last = isPair ? 0 : code;
+    this.last = isPair ? 0 : code;
   }
 }
