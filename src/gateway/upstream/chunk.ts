@@ -33,8 +33,6 @@ export interface Chunk {
   /** One of a known form has no choices here. */
   readonly json: ChunkJson;
   readonly pieces: readonly Piece[];
-  /** Content of the answer: thoughts, roles and calls are none. */
-  readonly text: string;
   /** Characters of texts, thoughts and calls. */
   readonly characters: number;
   /** Memory that it takes. */
@@ -176,7 +174,6 @@ export function readChunk(data: string, hide: (text: string) => string = (text) 
     data,
     json,
     bytes,
-    text: pieces.map((piece) => ('text' in piece ? piece.text : '')).join(''),
     characters: charactersIn(choices.map(({ text, delta, message }) => [text, delta, message])),
     pieces,
   };
@@ -235,7 +232,6 @@ function shaped({ head, tail, headHere, tailHere, chunk, piece, more }: Shape, d
     json: chunk.json,
     data: headHere + raw + tailHere,
     pieces: [{ index, text, tokens: [], call: null, thoughts, more }],
-    text,
     characters: chunk.characters - MARK.length + found.length,
     bytes: chunk.bytes - MARK.length + raw.length,
   };

@@ -164,14 +164,14 @@ export class Exchange {
       throw new ApiError('upstream_failed', 'The stream of the upstream ended early.');
   }
 
-  /** Counts a part of the answer, or a whole one. */
-  count(chunk: Chunk): Chunk {
-    const { json, pieces, text, characters } = chunk;
+  /** Counts a part of the answer, or a whole one. @param hasTimes whether its first content counts */
+  count(chunk: Chunk, hasTimes = true): Chunk {
+    const { json, pieces, characters } = chunk;
     const { usage } = json;
     for (const piece of pieces) if ('finishReason' in piece) this.#finishReason = piece.finishReason;
     this.#characters += characters;
-    // Only content is a first token: thoughts and roles are none.
-    if (text !== '' && this.firstTextAt === null) {
+    // Only content is a first token: thoughts, roles and calls are none.
+    if (hasTimes && this.firstTextAt === null && pieces.some((piece) => 'text' in piece && piece.text !== '')) {
       this.firstTextAt = monotonicMs();
       this.metrics.firstContent(this.firstTextAt - this.#startedAt);
     }

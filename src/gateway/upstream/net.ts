@@ -31,6 +31,8 @@ export interface NetShared {
   readonly observed: NetObserver;
 }
 
+export type Side = 'upstream' | 'local';
+
 /** The answer that a net is for. */
 export interface NetFor extends Pick<EventStream, 'drained'> {
   readonly call: UpstreamCall;
@@ -40,8 +42,10 @@ export interface NetFor extends Pick<EventStream, 'drained'> {
   readonly localHold: Hold;
   /** Whether the upstream has no whole sentence so far. */
   isNeeded(): boolean;
-  /** The local answer is the answer. Takes its next piece; null: it is whole. */
-  sendLocal(piece: Piece | null): void;
+  /** The first side that has text gives the whole answer. */
+  claim(side: Side): void;
+  /** Takes a piece of the side that gives the answer, and none of another one. */
+  send(piece: Piece, side: Side): void;
 }
 
 export class Net {
@@ -71,7 +75,8 @@ export class Net {
     private readonly early: EarlyStarts,
   ) {
     this.#text = new HeldAnswer(answer.form.choices, (piece) => {
-      answer.sendLocal(piece);
+      answer.claim('local');
+      answer.send(piece, 'local');
     });
     this.#decided = answer.deadline.within(this.#decide());
   }
@@ -126,7 +131,7 @@ export class Net {
     const own = this.#end;
     // The engine cuts an answer at its deadline in the middle of a sentence.
     if (own !== null && own.outcome !== 'cut') {
-      this.answer.sendLocal(null);
+      this.answer.claim('local');
       this.#text.release('none');
       return { own, ending: { end: own.landed === null ? 'whole' : 'landed', isEmpty: own.outcome === 'empty' } };
     }
@@ -300,6 +305,6 @@ export class Net {
   #due(): void {
     if (this.#end?.outcome === 'cut' && this.#text.ends.lastIfOver === 0) return;
     this.#show();
-    if (this.#end !== null) this.answer.sendLocal(null);
+    if (this.#end !== null) this.answer.claim('local');
   }
 }

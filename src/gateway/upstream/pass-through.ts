@@ -36,7 +36,7 @@ export async function plainAnswer(
   exchange.held.add(bytesOf(text));
   if (status >= 300) return { status, headers, body: exchange.withoutKey(text) };
   try {
-    exchange.count({ ...readChunk(text), text: '' });
+    exchange.count(readChunk(text), false);
   } catch {
     // Another form passes.
     readObject(text);

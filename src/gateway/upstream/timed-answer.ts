@@ -17,7 +17,7 @@ import { connectionError, wholeBody } from './connection.js';
 import { Deadline, DeadlinePassed } from './deadline.js';
 import { type Counts, countsOf, type Exchange, type SharedParts, type Told } from './exchange.js';
 import { HeldAnswer, type Hold } from './held-answer.js';
-import { Net, type NetFor, type NetShared } from './net.js';
+import { Net, type NetFor, type NetShared, type Side } from './net.js';
 import { Output } from './output.js';
 import { plainAnswer } from './pass-through.js';
 import type { UpstreamSettings } from './upstream-body.js';
@@ -51,7 +51,7 @@ export class TimedAnswer implements NetFor {
   /** The client leaves, the deadline passes, or the answer has ended. */
   readonly #signal: AbortSignal;
   readonly #ended = new AbortController();
-  #winner: 'upstream' | 'local' | null = null;
+  #winner: Side | null = null;
   /** The upstream has sent all events. */
   #isTold = false;
 
@@ -76,18 +76,13 @@ export class TimedAnswer implements NetFor {
     this.localHold = output.stream === null || form.isWholeOnly ? 'all' : settings.holdsSentences ? 'sentence' : 'none';
     this.#held = new HeldAnswer(form.choices, (piece) => {
       // Thoughts decide nothing.
-      if ('finishReason' in piece || piece.text !== '' || isOther(piece)) this.#claim('upstream');
-      if (this.#winner !== 'local') this.#send(piece);
+      if ('finishReason' in piece || piece.text !== '' || isOther(piece)) this.claim('upstream');
+      this.send(piece, 'upstream');
     });
     this.#net = nets === null ? null : new Net(nets, this, shared.early);
     void this.#net?.isArmed().then((isArmed) => {
       if (isArmed) output.stream?.keepOpen();
     });
-  }
-
-  sendLocal(piece: Piece | null): void {
-    this.#claim('local');
-    if (piece !== null && this.#winner === 'local') this.#send(piece);
   }
 
   drained(): Promise<void> | null {
@@ -134,7 +129,7 @@ export class TimedAnswer implements NetFor {
       }
       const plain = await this.#read();
       if (plain !== null && (await net?.replaces(plain)) === true) return { trigger: 'status', failure: plain };
-      this.#claim('upstream');
+      this.claim('upstream');
       return this.#winner === 'local' ? { trigger: 'upstream_failed', failure: OVERTAKEN } : plain;
     } catch (thrown) {
       if (this.#signal.aborted && !signal.aborted) this.#known(false);
@@ -147,7 +142,7 @@ export class TimedAnswer implements NetFor {
   async #without({ trigger, failure }: Failed): Promise<PlainAnswer | null> {
     const net = this.#net;
     const { signal } = this.call.request;
-    if (this.#hasEnd || failure instanceof Refused) this.#claim('upstream');
+    if (this.#hasEnd || failure instanceof Refused) this.claim('upstream');
     if (net !== null && this.#winner !== 'upstream' && !(failure instanceof ClientGone)) {
       if (!(failure instanceof DeadlinePassed)) await net.start(trigger);
       const end = signal.aborted ? null : net.finish();
@@ -169,7 +164,7 @@ export class TimedAnswer implements NetFor {
   }
 
   /** The first text decides whose answer it is. The other side ends. */
-  #claim(side: 'upstream' | 'local'): void {
+  claim(side: Side): void {
     if (this.#winner !== null) return;
     this.#winner = side;
     if (side === 'upstream') this.#net?.drop();
@@ -206,7 +201,7 @@ export class TimedAnswer implements NetFor {
     const hasPart = ends.count > 0 || (this.deadline.isContent && received > 0);
     if (!isFinished && !(this.form.mayLand && (isOther || hasPart))) return;
     this.#known(true);
-    this.#claim('upstream');
+    this.claim('upstream');
   }
 
   /** @param hasPart whether the upstream has its first part at this moment, or ends without one */
@@ -216,7 +211,8 @@ export class TimedAnswer implements NetFor {
     this.shared.early.observe(this.call.request.caller.tenant, !hasPart || monotonicMs() > this.deadline.firstAt);
   }
 
-  #send(piece: Piece): void {
+  send(piece: Piece, side: Side): void {
+    if ((this.#winner ?? 'upstream') !== side) return;
     if ('finishReason' in piece || piece.thoughts === '') this.deadline.firstSentAt ??= monotonicMs();
     this.#output.send(piece);
   }
