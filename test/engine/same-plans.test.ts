@@ -99,7 +99,7 @@ function simulatedRun(
   const table = new FixedSlots(model.limits.slots, unitsOf(model), model.bytesPerPosition);
   const scheduler = new Scheduler(table, {
     ...options,
-    ...{ shape, costs, priors: { lengths: null, partialValue: null }, slowdown: 1, mostPrefill: Infinity },
+    ...{ shape, costs, priors: { lengths: null }, slowdown: 1, mostPrefill: Infinity },
     drafts: { speculate: 'off', most: 0, hasGate: false },
   });
   const plans: StepPlan[] = [];

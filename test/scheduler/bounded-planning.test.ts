@@ -79,5 +79,5 @@ void t.test('tenants take turns over the steps, dry runs as well; what needs no 
   for (const id of ['free0', 'free1']) add(id, 'd', null);
   t.equal(taken(), 'b1 a2');
   t.equal(taken(1), 'free0 free1');
-  t.equal(arrivals.all.length, 0);
+  t.equal(arrivals.count, 0);
 });

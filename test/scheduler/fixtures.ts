@@ -7,9 +7,8 @@ import { Planner } from '../../src/engine/scheduler/planner.js';
 import { type Policy, defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import type { Scheduler } from '../../src/engine/scheduler/scheduler.js';
 import { Sequence } from '../../src/engine/scheduler/sequence.js';
-import { type Occupancy, Snapshot } from '../../src/engine/scheduler/snapshot.js';
+import { type Occupancy, type Snapshot, snapshotOf } from '../../src/engine/scheduler/snapshot.js';
 import type { Planned, PrefillChunk, Rejected } from '../../src/engine/scheduler/types.js';
-import { Utility } from '../../src/engine/scheduler/planned-request.js';
 import { type Outcome, type SimulatedStep, simulate } from '../simulator/simulated-engine.js';
 import { type Machine, simulatedScheduler, unitsOfShape } from '../simulator/machine.js';
 import type { SimulatedRequest } from '../simulator/simulated-request.js';
@@ -152,14 +151,14 @@ export function stateOf(parts: Partial<Occupancy> = {}): Occupancy {
 }
 
 export function plannerOf(policy: Partial<Policy> = {}, lengths: LengthPrior | null = prior, slowdown = 1): Planner {
-  return new Planner(shape, table, { ...defaultPolicy, ...policy }, { lengths, partialValue: null }, slowdown);
+  return new Planner(shape, table, { ...defaultPolicy, ...policy }, { lengths }, slowdown);
 }
 
 /** Lets a request arrive at a planner whose engine does not keep it. */
 export function arrive(planner: Planner, request: Sequence, now = NOW): void {
   const state = stateOf({ now });
   planner.admit([request], state);
-  planner.observeArrival(request, now);
+  planner.observeArrivals([request], state);
   planner.decide(state);
 }
 
@@ -215,13 +214,7 @@ export function snapshot(
 ): Snapshot {
   const policy = { ...defaultPolicy, ...changes };
   const lengths = new OutputLengths(layers.length, prior, policy);
-  return new Snapshot(stateOf(parts), {
-    model,
-    policy,
-    lengths,
-    utility: new Utility(model.shape, null),
-    sentences: new SentenceLength(policy),
-  });
+  return snapshotOf(stateOf(parts), { model, policy, lengths, sentences: new SentenceLength(policy) });
 }
 
 /** A request of a simulation: 200 positions, an answer of 40 tokens at every exit, whose length the scheduler knows. */
@@ -261,7 +254,7 @@ export function serve(requests: readonly SimulatedRequest[], setting: Setting = 
   const policy = { ...defaultPolicy, requestOverheadMs: 0, ...changes };
   const actual: Machine['actual'] = (work) => predictMs(costs, work);
   const machine = { slots: 16, kvPositions: 1e6, actual, ...setting.machine };
-  const priors = { lengths, partialValue: null };
+  const priors = { lengths };
   const scheduler = setting.scheduler ?? simulatedScheduler(machine, { shape, table, policy, priors, slowdown });
   const run = simulate(requests, machine, scheduler);
   const steps: SimulatedStep[] = [];

@@ -15,7 +15,7 @@ const fresh = (slots = 8): Scheduler =>
     { slots, kvPositions: 1e6 },
     {
       ...{ shape, table, policy: { ...defaultPolicy, requestOverheadMs: 0 } },
-      priors: { lengths: prior, partialValue: null },
+      priors: { lengths: prior },
     },
   );
 

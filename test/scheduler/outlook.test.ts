@@ -13,7 +13,7 @@ function fatesOf(
 ): { state: Snapshot; of: (id: string) => Fate } {
   const state = snapshot(parts);
   const terms = { slots: state.engine.slots, exitOf: leastOrPresent, ...more };
-  const { fates } = outlook(state, inOrder(state.requests).all, terms);
+  const { fates } = outlook(state, inOrder(state.requests), terms);
   const byId = new Map([...fates].map(([{ sequence }, fate]) => [sequence.id, fate]));
   return {
     state,
@@ -98,14 +98,6 @@ void t.test('a promise without slack holds up a prompt behind it, and a late one
   t.ok(startOf(readyAt + 1) >= readyAt, 'it begins behind the promise');
   t.ok(startOf(readyAt + 1) > startOf(10 * readyAt), 'there is time for both');
   t.ok(isNear(startOf(readyAt - 1), startOf(10 * readyAt)), 'it is late anyway');
-});
-
-void t.test('a prompt that no time is left for takes none, where it is dropped', async (t) => {
-  const live = [prompt('hopeless', 40), prompt('new', 60_000)];
-  const alone = fatesOf({ live: live.slice(1) }).of('new').firstAt;
-  const dropped = fatesOf({ live }, { drops: true });
-  t.equal(dropped.of('hopeless').firstAt, Infinity);
-  t.ok(dropped.of('new').firstAt < 1.1 * alone);
 });
 
 void t.test('a factor lengthens all times, and more slots than requests change none', async (t) => {

@@ -1,14 +1,13 @@
-/** The meaning of each part of a budget, the work that advances a sequence, and the utility of its answer. */
+/** The meaning of each part of a budget, and the work that advances a sequence. */
 import fc from 'fast-check';
 import t from 'tap';
 import { predictMs } from '../../src/engine/scheduler/cost/model.js';
 import { at } from '../../src/util/at.js';
 import type { Budget } from '../../src/protocol/index.js';
 import { advanceMs, advanceWork, frontierAt } from '../../src/engine/scheduler/cost/step-costs.js';
-import { type PartialValue, Utility } from '../../src/engine/scheduler/planned-request.js';
 import { runs } from './arbitrary.js';
 import { type Given, NOW, answering, asking, natural, snapshot, total, unstated } from './fixtures.js';
-import { blockLayers, blockSample, sample, shape } from './sample.js';
+import { blockLayers, blockSample, sample } from './sample.js';
 
 const isNear = (found: number, expected: number): boolean => Math.abs(found - expected) < 1e-9;
 
@@ -80,50 +79,4 @@ void t.test('the prefill of an exit costs what its pieces cost', async () => {
     }),
     runs,
   );
-});
-
-const curve: PartialValue = [
-  [10, 0.4],
-  [20, 0.8],
-  [40, 1],
-];
-const measured = new Utility(shape, curve);
-
-void t.test('tokens keep their share by a measured curve', async (t) => {
-  for (const [tokens, share] of [
-    [-1, 0],
-    [5, 0.2],
-    [10, 0.4],
-    [15, 0.6],
-    [40, 1],
-    [Infinity, 1],
-  ] as const)
-    t.ok(isNear(measured.partialValue(tokens), share), `${tokens}: ${measured.partialValue(tokens)}`);
-});
-
-void t.test('without a measurement, more tokens keep more, up to all', async (t) => {
-  const values = [0, 4, 8, 16, 32, 64, 160, 320, Infinity].map((tokens) => new Utility(shape, null).partialValue(tokens));
-  t.same([values[0], values.at(-1)], [0, 1]);
-  for (const [i, value] of values.slice(1).entries()) t.ok(value > (values[i] ?? 1), values.join(' '));
-});
-
-void t.test('behind longer prompts an exit gives what was measured there', async (t) => {
-  const accuracyByPrompt = [
-    [40, 0.4],
-    [400, 0.2],
-  ] as const;
-  const early = { layer: 1, stage: 0, block: null, accuracy: 0.4, accuracyByPrompt };
-  const full = { layer: 2, stage: 1, block: null, accuracy: 1 };
-  const utility = new Utility({ stages: ['a', 'b'], exits: [early, full] }, null);
-  for (const [tokens, expected] of [
-    [10, 0.4],
-    [220, 0.3],
-    [9000, 0.2],
-  ] as const)
-    t.ok(isNear(utility.accuracy(0, tokens), expected), `${tokens}: ${utility.accuracy(0, tokens)}`);
-  t.equal(utility.accuracy(1, 9000), 1);
-  t.equal(utility.shallowest(0, 1, 0.25, 10), 0);
-  t.equal(utility.shallowest(0, 1, 0.25, 400), 1, 'too few right answers');
-  t.equal(utility.shallowest(0, 0, 0.25, 400), 0, 'a pinned exit');
-  t.equal(measured.shallowest(0, 1, 0.9, 400), 0, 'no measurement by length');
 });

@@ -3,7 +3,7 @@ import t from 'tap';
 import type { ExitCost } from '../../src/engine/scheduler/cost/step-costs.js';
 import { at } from '../../src/util/at.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
-import { isBroken, latestStarts, promises, SafetyMargins } from '../../src/engine/scheduler/promise.js';
+import { latestStarts, promises, SafetyMargins } from '../../src/engine/scheduler/promise.js';
 import type { Budget } from '../../src/protocol/index.js';
 import type { Sequence } from '../../src/engine/scheduler/sequence.js';
 import type { Occupancy } from '../../src/engine/scheduler/snapshot.js';
@@ -26,7 +26,7 @@ import { layers } from './sample.js';
 
 function lateOf(parts: Partial<Occupancy>, careful = 1): string[] {
   const state = snapshot(parts);
-  const late = [...promises(state, state.requests, { careful })].filter(([, held]) => isBroken(held));
+  const late = [...promises(state, state.requests, { careful })].filter(([, { isKept }]) => !isKept);
   return late.map(([{ sequence }]) => sequence.id).sort();
 }
 const landing = (id: string, totalMs: number, more: Given = {}): Sequence =>
@@ -121,8 +121,7 @@ void t.test('a promise counts the positions of the KV cache: prompts and what th
   const exact = (id: string): Sequence => asking(id, total(60_000));
   const waiting = [exact('a'), exact('b'), exact('c')];
   t.same(lateOf({ waiting, kvPositions: 750 }), [], 'three times 200 positions and 50 tokens');
-  t.same(lateOf({ waiting, kvPositions: 749 }), ['c'], 'the last one does not fit');
-  t.same(lateOf({ waiting, kvPositions: 249 }), ['a', 'b', 'c']);
+  t.same(lateOf({ waiting, kvPositions: 749 }), ['a', 'b', 'c'], 'they do not fit together');
 });
 
 void t.test('a net starts no later than the nets due behind it, since all may start together', async (t) => {
@@ -160,7 +159,7 @@ void t.test('rows without a budget take their share of the time of a promise, an
 
 // Safety margins settle where the target share of guarantees is kept, for each tenant by itself.
 
-const { initialMargin, marginStep, marginHalfLifeMs } = defaultPolicy;
+const { initialMargin, marginHalfLifeMs } = defaultPolicy;
 
 function after(count: number, isKept: boolean, now: number): SafetyMargins {
   const margins = new SafetyMargins(defaultPolicy);
@@ -203,11 +202,6 @@ void t.test('a margin without outcomes decays to where it began: what it rejects
   t.equal(after(1000, true, 1000).at('a', 1e9), 0, 'a margin below its first value stays');
 });
 
-void t.test('the misses of one tenant raise the margin of another one by a step at most', async (t) => {
-  const margins = after(100, false, 0);
-  t.equal(margins.at('a', 0), 1);
-  t.equal(margins.at('b', 0), initialMargin + marginStep);
-  for (let i = 0; i < 300; i += 1) margins.observe('b', true, 0);
-  t.equal(margins.at('b', 0), initialMargin + marginStep, 'a slow machine makes all of them late');
-  t.ok(margins.at('b', 120_000) < initialMargin + 0.02, 'for a while');
+void t.test('the misses of one tenant raise no margin of another one', async (t) => {
+  t.equal(after(100, false, 0).at('b', 0), initialMargin);
 });

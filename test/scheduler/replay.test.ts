@@ -106,7 +106,7 @@ function replayed(steps: readonly RecordedStep[]): { plans: StepPlan[]; sequence
   const { maxRows, maxChunk } = model.limits;
   const scheduler = new Scheduler(table, {
     ...options,
-    ...{ shape, costs, priors: { lengths: null, partialValue: null }, slowdown: 1, mostPrefill: Infinity },
+    ...{ shape, costs, priors: { lengths: null }, slowdown: 1, mostPrefill: Infinity },
     drafts: { speculate: 'all', most: Math.min(maxRows, maxChunk) - 1, hasGate: false },
   });
   const sequences: Sequence[] = [];

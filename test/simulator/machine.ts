@@ -36,7 +36,7 @@ const STORED_SLOTS = 16;
 
 export function simulatedScheduler(
   { slots, kvPositions }: Pick<Machine, 'slots' | 'kvPositions'>,
-  { shape, table, policy, priors = { lengths: null, partialValue: null }, slowdown = 1 }: Knowledge,
+  { shape, table, policy, priors = { lengths: null }, slowdown = 1 }: Knowledge,
 ): Scheduler {
   return new Scheduler(new FixedSlots(slots + STORED_SLOTS, unitsOfShape(shape), 1), {
     shape,

@@ -12,8 +12,12 @@ import type { Sequence } from './sequence.js';
 export class Arrivals {
   /** By tenant, the next one first, in order of arrival. */
   readonly #queues = new Map<string, Sequence[]>();
+  /** How many there are, and those of them that will take a place in the queue. */
+  count = 0;
+  queued = 0;
 
   add(sequence: Sequence): void {
+    this.#count(sequence, 1);
     const queue = this.#queues.get(sequence.tenant);
     if (queue === undefined) this.#queues.set(sequence.tenant, [sequence]);
     else queue.push(sequence);
@@ -21,6 +25,11 @@ export class Arrivals {
 
   get all(): readonly Sequence[] {
     return [...this.#queues.values()].flat();
+  }
+
+  #count({ isDryRun }: Sequence, sign: 1 | -1): void {
+    this.count += sign;
+    if (!isDryRun) this.queued += sign;
   }
 
   /**
@@ -41,6 +50,7 @@ export class Arrivals {
       this.#queues.delete(tenant);
       if (queue.length > 0) this.#queues.set(tenant, queue);
     }
+    for (const each of taken) this.#count(each, -1);
     return taken.sort((a, b) => a.arrivedAt - b.arrivedAt);
   }
 }

@@ -17,9 +17,6 @@ interface Limits extends Pick<ChunkLimits, 'prefillChunk'> {
   readonly policy: Policy;
 }
 
-/** A tenant whose net found no room counts as one that waits for so long, ms. */
-const REFUSED_MS = 10_000;
-
 export class Nets {
   /** Their latest starts. */
   readonly #asleep = new Map<Sequence, number>();
@@ -118,24 +115,5 @@ export class Nets {
     const [first] = next.sort((a, b) => a[1] - b[1]);
     // A net that starts within two chunks has no time for the prompt of another one.
     this.prompt = hasSlot && this.wakesAt > now + 2 * maxStallMs ? (first?.[0] ?? null) : null;
-  }
-}
-
-/** Tenants whose nets found no room a moment ago. Those of others leave them their share. */
-export class RefusedNets {
-  /** The oldest first. */
-  readonly #at = new Map<string, number>();
-
-  note(tenant: string, now: number): void {
-    this.#at.delete(tenant);
-    this.#at.set(tenant, now);
-  }
-
-  tenants(now: number): readonly string[] {
-    for (const [tenant, at] of this.#at) {
-      if (now - at < REFUSED_MS) break;
-      this.#at.delete(tenant);
-    }
-    return [...this.#at.keys()];
   }
 }

@@ -20,7 +20,7 @@ import { inOrder, type Snapshot } from './snapshot.js';
 /** How a request fares. Milliseconds from the present. */
 export interface Fate {
   readonly exit: ExitIndex;
-  /** Its first token; 0 for a row, Infinity where it has no turn ahead of its deadline. */
+  /** Its first token; 0 for a row. */
   readonly firstAt: number;
   /** The tokens of its promise are there. */
   readonly readyAt: number;
@@ -29,8 +29,10 @@ export interface Fate {
   readonly steps: number;
 }
 
+export type Fates = ReadonlyMap<PlannedRequest, Fate>;
+
 export interface Outlook {
-  readonly fates: ReadonlyMap<PlannedRequest, Fate>;
+  readonly fates: Fates;
   /** A request of no length behind all of them would have its first token. */
   readonly lastAt: number;
   /** A step of all rows. */
@@ -45,8 +47,6 @@ export interface OutlookTerms {
   readonly exitOf: ExitOf;
   /** On all times, 1 or more. */
   readonly factor?: number;
-  /** Prompts that can't be in time take no time. */
-  readonly drops?: boolean;
   /** Slots get free late. */
   readonly isCareful?: boolean;
 }
@@ -60,6 +60,13 @@ export function outlook(state: Snapshot, order: readonly PlannedRequest[], terms
   return pass;
 }
 
+/** The fate of a request of the outlook. */
+export function fateOf(fates: Fates, each: PlannedRequest): Fate {
+  const fate = fates.get(each);
+  if (fate === undefined) throw new Error(`request ${each.sequence.id} has no outlook`);
+  return fate;
+}
+
 const isRow = ({ isLive, isPrefilling }: PlannedRequest): boolean => isLive && !isPrefilling;
 
 /** The exit of a promise: the shallowest while it may be chosen. */
@@ -70,7 +77,7 @@ export const leastOrPresent = ({ isBeginning, minExit, currentExit }: PlannedReq
 export function predictedWaitMs(state: Snapshot): number {
   const { requests, engine } = state;
   if (requests.length === 0) return 0;
-  return outlook(state, inOrder(requests).all, { slots: engine.slots, exitOf: leastOrPresent }).lastAt;
+  return outlook(state, inOrder(requests), { slots: engine.slots, exitOf: leastOrPresent }).lastAt;
 }
 
 /** When requests without a slot get one. */
@@ -163,8 +170,7 @@ class Pass implements Outlook {
     }
     if (this.#queue === null) return;
     const stepMs = full.ms * factor;
-    for (const each of order) {
-      if (!isRow(each)) continue;
+    for (const each of order.filter(isRow)) {
       this.#leaves(each, each.currentExit, liveMs, stepMs);
       if (!each.sequence.isExactLength) this.#queue.ends(Math.max(1, each.meanLeft(each.currentExit)) * stepMs);
     }
@@ -199,16 +205,12 @@ class Pass implements Outlook {
 
   /** A prompt begins behind those ahead of it, as soon as it has a slot. */
   prefill(each: PlannedRequest): void {
-    const { exitOf, drops = false, slots } = this.terms;
+    const { exitOf, slots } = this.terms;
     const beginsAt = Math.max(this.#ahead.wallMs, each.isLive ? 0 : (this.#queue?.nextAt ?? 0));
     const exit = exitOf(each, beginsAt, this.#step);
     const ownMs = each.prefillMs(exit) * this.#factor;
     const chunks = each.chunks(exit);
     this.#move(each, -1);
-    if (drops && each.sequence.isRefusable && beginsAt + ownMs > each.end - this.state.now) {
-      this.fates.set(each, { exit, firstAt: Infinity, readyAt: Infinity, tokenMs: this.stepMs, steps: 0 });
-      return;
-    }
     const takesMs = ownMs + chunks * this.stepMs;
     const endsAt = Math.max(beginsAt, this.#heldUntil(ownMs)) + takesMs;
     const { ms, wallMs } = this.#ahead;

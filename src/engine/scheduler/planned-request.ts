@@ -2,25 +2,21 @@
  * One request in planning units: deadlines as instants, prefill as milliseconds and the rest of the answer as tokens,
  * at each exit.
  *
- * The utility of an answer: the share of full depth's right answers that its exit gives (accuracy), times the share
- * that an early end keeps (partial value).
- *
  * Knows: one sequence, the moment of planning. Must not know: other sequences.
  */
-import type { CostModel, ExitIndex, DepthShape } from './cost/model.js';
-import { at } from '../../util/at.js';
-import { advanceMs, frontierAt, promptMs } from './cost/step-costs.js';
+import type { CostModel, DepthShape, ExitIndex, ExitShape } from './cost/model.js';
+import { advanceMs, type ExitCost, frontierAt, promptMs, stepMsOf } from './cost/step-costs.js';
 import { type LengthDistribution, type OutputLengths, type SentenceLength, sentenceWithin } from './output-length.js';
+import { accuracyBehind } from '../model/manifest.js';
+import { at } from '../../util/at.js';
 import type { Policy } from './policy.js';
 import type { Sequence, Terms } from './sequence.js';
-import { interpolated, accuracyBehind } from '../model/manifest.js';
 
 /** The estimates of every plan. */
 export interface Estimates {
   readonly model: CostModel;
   readonly policy: Policy;
   readonly lengths: OutputLengths;
-  readonly utility: Utility;
   readonly sentences: SentenceLength;
 }
 
@@ -29,8 +25,9 @@ export interface Moment extends Estimates {
   readonly now: number;
   /** Positions of the chunks that plans assume. */
   readonly chunk: number;
-  /** Milliseconds of a decode step of one row, by exit, and of all live rows. */
-  readonly oneRowMs: readonly number[];
+  /** By exit, with the margin. */
+  readonly costs: readonly ExitCost[];
+  /** Milliseconds of a decode step of all live rows. */
   readonly batchStepMs: number;
 }
 
@@ -46,6 +43,10 @@ export class PlannedRequest {
   readonly sentenceDue: number;
   /** Mean milliseconds per token after the first. */
   readonly tpotMs: number;
+  /** When the steps that a guarantee covers are to be done. */
+  readonly promisedBy: number;
+  /** Instant by which the request is to be served; Infinity without a deadline. */
+  readonly dueAt: number;
   readonly hasDeadline: boolean;
   /** Whether its budget is promised. A budget that is over has no promise to be late for. */
   readonly isPromised: boolean;
@@ -58,69 +59,54 @@ export class PlannedRequest {
   /** Positions that every stage of its exit has processed before its next decode step: all but the last. */
   readonly target: number;
   readonly frontiers: ArrayLike<number>;
-  /** The same at its turn, with the prefix that another live prompt brings until then. */
+  /** Tokens within which its first sentence ends, at the quantile of output-length.ts. */
+  readonly sentenceTokens: number;
+  /** The frontiers at its turn, with the prefix that another live prompt brings until then. */
   readonly #expected: ArrayLike<number>;
-  readonly #moment: Moment;
   /** By exit; empty where the answer runs to maxTokens. */
   readonly #lengths: readonly LengthDistribution[];
   // By exit.
   readonly #prefillMs: (number | undefined)[] = [];
   readonly #meanLeft: (number | undefined)[] = [];
   readonly #guaranteed: (number | undefined)[] = [];
-  #dueAt: number | undefined;
-  #sentenceTokens: number | undefined;
   #isReachable: boolean | undefined;
 
   /** @param terms those of a proposal; absent: the sequence's own */
   constructor(
     readonly sequence: Sequence,
-    moment: Moment,
+    private readonly moment: Moment,
     readonly terms: Terms = sequence,
   ) {
-    this.#moment = moment;
-    const { policy, lengths, utility } = moment;
-    const { generated, isExactLength, kind, minExit, promptLength } = sequence;
+    const { policy, lengths, sentences, now } = moment;
+    const { firstTokenAt, generated, isExactLength, isNet, kind, promptLength, tenant } = sequence;
     const { arrivedAt, budget, serviceClass } = terms;
+    this.minExit = leastExit(moment.model.shape, sequence);
     this.maxExit = sequence.maxExit;
-    this.minExit = utility.shallowest(minExit, this.maxExit, policy.leastAccuracy, promptLength);
     this.currentExit = sequence.exit;
     this.target = promptLength + generated - 1;
     this.frontiers = sequence.frontiers;
     this.#expected = sequence.expectedFrontiers;
-    this.#lengths = isExactLength ? [] : lengths.of(kind, sequence.tenant);
+    this.#lengths = isExactLength ? [] : lengths.of(kind, tenant);
+    this.sentenceTokens = sentences.first(kind, tenant, isNet);
     const from = arrivedAt - policy.requestOverheadMs;
     this.end = from + (budget?.totalMs ?? Infinity);
     this.firstDue = from + (budget?.ttftMs ?? Infinity);
     const sentenceDue = from + (budget?.sentenceMs ?? Infinity);
     // Behind the instant nothing is left to lose.
-    this.sentenceDue = sequence.sentence.first !== null || sentenceDue < moment.now ? Infinity : sentenceDue;
+    this.sentenceDue = sequence.sentence.first !== null || sentenceDue < now ? Infinity : sentenceDue;
     this.tpotMs = budget?.tpotMs ?? Infinity;
+    this.promisedBy = Math.min(this.end, this.sentenceDue);
+    const due = Math.min(this.promisedBy, firstTokenAt === null ? this.firstDue : Infinity);
     // A request past its total budget, or with the first token that was its whole budget, has nothing left to lose.
-    const awaitsFirst = sequence.firstTokenAt === null && this.firstDue < Infinity;
-    const hasInstant = this.promisedBy < Infinity || this.tpotMs < Infinity || awaitsFirst;
-    this.hasDeadline = hasInstant && this.end >= moment.now;
+    this.hasDeadline = (due < Infinity || this.tpotMs < Infinity) && this.end >= now;
+    // A budget of TPOT alone takes its turn as if that TPOT gave its deadline.
+    const paced = arrivedAt + this.tpotMs * (generated + (due === Infinity ? this.stepsLeft(this.maxExit, 0.5) : 0));
+    this.dueAt = !this.hasDeadline ? Infinity : due < Infinity ? due : paced;
     this.isPromised = this.hasDeadline && serviceClass === 'guaranteed';
     this.isLive = sequence.slot !== null;
     this.isPrefilling = generated === 0 || (this.isLive ? (this.frontiers[0] ?? 0) : 0) < this.target;
     const isBehind = this.isLive && this.remainingPrefill(this.currentExit) > 0;
     this.isBeginning = this.isLive ? isBehind && (generated === 0 || !this.isPrefilling) : generated === 0;
-  }
-
-  /** When the steps that a guarantee covers are to be done. */
-  get promisedBy(): number {
-    return Math.min(this.end, this.sentenceDue);
-  }
-
-  /** The exits that a plan may choose, the deepest first: those up to a bound, and at least the shallowest. */
-  exitsWithin(bound: ExitIndex): readonly ExitIndex[] {
-    const first = Math.max(this.minExit, Math.min(this.maxExit, bound));
-    return Array.from({ length: first - this.minExit + 1 }, (_, i) => first - i);
-  }
-
-  /** Tokens within which its first sentence ends, at the quantile of output-length.ts. */
-  get sentenceTokens(): number {
-    const { kind, tenant, isNet } = this.sequence;
-    return (this.#sentenceTokens ??= this.#moment.sentences.first(kind, tenant, isNet));
   }
 
   /** Mean decode steps left at an exit. */
@@ -151,8 +137,8 @@ export class PlannedRequest {
     if (!lands) return this.endsWithin(exit, steps);
     if (sentence.first !== null) return 1;
     // The end takes a step of its own.
-    const own = sentenceWithin(generated + steps - 1, this.sentenceTokens, this.#moment.policy);
-    return own >= 1 ? own : Math.max(own, this.endsWithin(exit, steps));
+    const own = sentenceWithin(generated + steps - 1, this.sentenceTokens, this.moment.policy);
+    return Math.max(own, this.endsWithin(exit, steps));
   }
 
   /** Decode steps that a guarantee covers: to the end of a sentence if one is due or it lands, else to its own end. */
@@ -164,13 +150,13 @@ export class PlannedRequest {
     const { lands, sentence } = this.sequence;
     const isDue = this.sentenceDue < Infinity;
     if (this.end === Infinity && !isDue) return this.tpotMs === Infinity ? 1 : this.stepsLeft(exit, 0.5);
-    const whole = this.stepsLeft(exit, this.#moment.policy.covered);
+    const whole = this.stepsLeft(exit, this.moment.policy.covered);
     return lands || isDue ? Math.min(whole, Math.max(1, this.sentenceTokens - sentence.tokens)) : whole;
   }
 
   /** Positions that an exit's units lack: the rest of the prompt, or the catch-up of a deeper exit. */
   remainingPrefill(exit: ExitIndex, frontiers = this.frontiers): number {
-    return Math.max(0, this.target - frontierAt(frontiers, exit, this.#moment.model));
+    return Math.max(0, this.target - frontierAt(frontiers, exit, this.moment.model));
   }
 
   /** Prefill or catch-up that an exit takes first, ms, less the prefix that another prompt is expected to compute. */
@@ -179,7 +165,7 @@ export class PlannedRequest {
   }
 
   #prefillMsAt(exit: ExitIndex): number {
-    const { model, chunk } = this.#moment;
+    const { model, chunk } = this.moment;
     // The table has whole prompts: one with a stored prefix counts as a prompt of its rest.
     if (!this.isLive) return promptMs(model, exit, this.remainingPrefill(exit, this.#expected), chunk);
     return advanceMs(this.#expected, exit, this.target, model, chunk);
@@ -187,34 +173,7 @@ export class PlannedRequest {
 
   /** Chunks of the prefill that is left at an exit, at least one. */
   chunks(exit: ExitIndex): number {
-    return Math.max(1, Math.ceil(this.remainingPrefill(exit, this.#expected) / this.#moment.chunk));
-  }
-
-  /**
-   * Expected right answers at an exit with so many further tokens at the deadline, as a share of full depth's, 0..1. An
-   * answer that can't land is worth as much as it is likely to be whole.
-   */
-  utilityAt(exit: ExitIndex, steps: number): number {
-    const { generated, maxTokens, lands, promptLength } = this.sequence;
-    const { utility } = this.#moment;
-    const accuracy = utility.accuracy(exit, promptLength);
-    if (generated + steps >= maxTokens) return accuracy;
-    return accuracy * (lands ? utility.partialValue(generated + steps) : this.endsWithin(exit, steps));
-  }
-
-  /** Instant by which the request is to be served; Infinity without a deadline. */
-  get dueAt(): number {
-    return (this.#dueAt ??= this.#dueAtOf());
-  }
-
-  #dueAtOf(): number {
-    const { sequence, terms, promisedBy, firstDue, tpotMs, maxExit } = this;
-    if (!this.hasDeadline) return Infinity;
-    const due = Math.min(promisedBy, sequence.firstTokenAt === null ? firstDue : Infinity);
-    if (due < Infinity || tpotMs === Infinity) return due;
-    // A budget of TPOT alone takes its turn as if that TPOT gave its deadline.
-    const steps = this.stepsLeft(maxExit, 0.5);
-    return terms.arrivedAt + tpotMs * (sequence.generated + steps);
+    return Math.max(1, Math.ceil(this.remainingPrefill(exit, this.#expected) / this.moment.chunk));
   }
 
   /**
@@ -222,16 +181,15 @@ export class PlannedRequest {
    * hopeless would only make others late.
    */
   get isReachable(): boolean {
-    return (this.#isReachable ??= this.isReachableIn(0));
+    return (this.#isReachable ??= this.#isReachableNow());
   }
 
-  /** The same behind so many milliseconds of other prompts. */
-  isReachableIn(waitMs: number): boolean {
-    const { now, oneRowMs, batchStepMs, policy } = this.#moment;
+  #isReachableNow(): boolean {
+    const { now, costs, batchStepMs, policy } = this.moment;
     const { minExit, end, sequence } = this;
     if (!this.hasDeadline) return false;
-    const stepMs = Math.max(at(oneRowMs, minExit), batchStepMs);
-    const from = now + waitMs + this.prefillMs(minExit);
+    const stepMs = Math.max(stepMsOf(costs, [minExit]), batchStepMs);
+    const from = now + this.prefillMs(minExit);
     if (sequence.firstTokenAt === null && end === Infinity && from + stepMs > this.firstDue) return false;
     const steps = (end - from) / stepMs;
     return sequence.isRefusable
@@ -240,40 +198,17 @@ export class PlannedRequest {
   }
 }
 
-/** [tokens, share of the whole answers' worth that answers of at most so many tokens keep], both rising. */
-export type PartialValue = readonly (readonly [number, number])[];
+/**
+ * Least share of full depth's right answers behind a prompt, 0..1. The embedded model's exits 10 and 15 have none
+ * behind 480 tokens, so an answer there keeps its time and is wrong.
+ */
+const LEAST_ACCURACY = 0.1;
 
-/** Tokens at which an answer keeps .63 of its worth, by the embedded model on everyday requests. */
-const KEPT_TOKENS = 20;
-
-export class Utility {
-  /** @param kept null without a measurement */
-  constructor(
-    private readonly shape: DepthShape,
-    private readonly kept: PartialValue | null,
-  ) {}
-
-  /**
-   * Share of full depth's right answers that an exit gives, 0..1.
-   * @param promptTokens length of the prompt; one below all measured lengths counts as the shortest of them
-   */
-  accuracy(exit: ExitIndex, promptTokens = 0): number {
-    return accuracyBehind(at(this.shape.exits, exit), promptTokens);
-  }
-
-  /**
-   * The shallowest exit between two that gives at least a share of full depth's right answers behind a prompt. Without
-   * a measurement by length it is the first of the two.
-   */
-  shallowest(from: ExitIndex, to: ExitIndex, least: number, promptTokens: number): ExitIndex {
-    let exit = from;
-    const isLess = (): boolean => this.accuracy(exit, promptTokens) < least;
-    while (exit < to && this.shape.exits[exit]?.accuracyByPrompt !== undefined && isLess()) exit += 1;
-    return exit;
-  }
-
-  /** Share of an answer's worth that at most so many tokens keep, 0..1. */
-  partialValue(tokens: number): number {
-    return this.kept === null ? 1 - Math.exp(-tokens / KEPT_TOKENS) : interpolated(this.kept, tokens);
-  }
+/** The shallowest exit that a request may take. It gives right answers behind the prompt, where that was measured. */
+function leastExit({ exits }: DepthShape, { minExit, maxExit, promptLength }: Sequence): ExitIndex {
+  const isUseless = (exit: ExitShape): boolean =>
+    exit.accuracyByPrompt !== undefined && accuracyBehind(exit, promptLength) < LEAST_ACCURACY;
+  let exit = minExit;
+  while (exit < maxExit && isUseless(at(exits, exit))) exit += 1;
+  return exit;
 }

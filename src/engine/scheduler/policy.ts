@@ -48,21 +48,12 @@ export const defaultPolicy = {
    * In simulation .65 and .4 have up to .01 less right answers of a looped model, 1 up to .04.
    */
   depthLoad: 0.5,
-  /**
-   * Least share of full depth's right answers behind a prompt, 0..1. The embedded model's exits 10 and 15 have none
-   * behind 480 tokens, so an answer there keeps its time and is wrong.
-   */
-  leastAccuracy: 0.1,
   /** Share of right answers that a shallower bound gains at least. */
   depthGain: 0.05,
   /** Arrivals count for at least so long, ms: the end of a burst shows within it. */
   arrivalWindowMs: 1_000,
   /** Most time over which an arrival with a long budget counts, ms. */
   arrivalMostMs: 10_000,
-  /** Least time over which arrivals count as a rate, ms. */
-  arrivalLeastMs: 300,
-  /** Least share of the machine that promises have beside other keys, when depth is bounded for them. */
-  leastPromisedShare: 0.1,
 
   // Answers.
 
@@ -103,23 +94,11 @@ export const defaultPolicy = {
   initialMargin: 0.1,
   /** A margin above its initial value holds for so long without an outcome; then its excess halves in each, ms. */
   marginHalfLifeMs: 10_000,
-
-  // Decisions.
-
-  /** Requests with a budget that a step decides, at most: each takes up to half a millisecond beside 100 others. */
-  mostDecisions: 32,
-
-  // Rejections.
-
-  /** The longest budget that a rejection names, ms: a day. */
-  longestBudgetMs: 86_400_000,
   /**
-   * Room for the requests that arrive until a retry: in simulation, 97 of 100 retries after 20 ms are then admitted.
-   * With .15 it is 91.
+   * Room of a rejection's number for the requests that arrive until a retry: in simulation, 97 of 100 retries after
+   * 20 ms are then admitted. With .15 it is 91.
    */
   retryRoom: 0.25,
-  /** Factor between two budgets that a rejection tries. */
-  leastWider: 1.3,
 };
 
 export type Policy = { readonly [K in keyof typeof defaultPolicy]: (typeof defaultPolicy)[K] };

@@ -2,10 +2,10 @@
  * The rows that pause in a step, and the prompts that prefill: in order of service, as far as the stall of decoding
  * rows and the promises of rows allow.
  */
-import { type ExitIndex, deepestOf, predictMs } from './cost/model.js';
+import { type ExitIndex, predictMs } from './cost/model.js';
 import { at } from '../../util/at.js';
-import { advanceWork, promptMs } from './cost/step-costs.js';
-import { isBroken, promises } from './promise.js';
+import { advanceWork, stepMsOf } from './cost/step-costs.js';
+import { promises } from './promise.js';
 import type { PlannedRequest } from './planned-request.js';
 import { inOrder, type Snapshot } from './snapshot.js';
 import type { PrefillChunk } from './types.js';
@@ -14,21 +14,22 @@ type ExitOf = (each: PlannedRequest) => ExitIndex;
 
 const liveOf = ({ requests }: Snapshot): PlannedRequest[] => requests.filter(({ isLive }) => isLive);
 
-/** Whether a promise would be late if all live requests ran at full pace. */
-export function isTight(state: Snapshot, exitOf: ExitOf): boolean {
+/**
+ * The rows without a promise that skip a step: they have had their share of the machine, and a promise would be late if
+ * all live requests ran at full pace.
+ */
+export function pausedRows(state: Snapshot, exitOf: ExitOf): ReadonlySet<PlannedRequest> {
   const live = liveOf(state);
+  const others = live.filter(({ isPromised }) => !isPromised);
   // A promise that waits for a slot gains nothing by the pause of others.
-  if (!live.some(({ isPromised }) => isPromised) || live.every(({ isPromised }) => isPromised)) return false;
-  return [...promises(state, live, { careful: 1, exitOf, isFull: true }).values()].some(isBroken);
-}
-
-/** Rows without a promise that have had their share. */
-export function rowsWithShare(state: Snapshot, exitOf: ExitOf): PlannedRequest[] {
-  return liveOf(state).filter((each) => {
-    if (each.isPromised || each.isPrefilling) return false;
+  if (others.length === 0 || others.length === live.length) return new Set();
+  const found = promises(state, live, { careful: 1, exitOf, isFull: true });
+  if ([...found.values()].every(({ isKept }) => isKept)) return new Set();
+  const hadShare = (each: PlannedRequest): boolean => {
     const idleMs = state.now - (each.sequence.lastTokenAt ?? each.terms.arrivedAt);
-    return idleMs < at(state.oneRowMs, exitOf(each)) * (1 / state.policy.noBudgetShare - 1);
-  });
+    return idleMs < stepMsOf(state.costs, [exitOf(each)]) * (1 / state.policy.noBudgetShare - 1);
+  };
+  return new Set(others.filter((each) => !each.isPrefilling && hadShare(each)));
 }
 
 /**
@@ -37,73 +38,46 @@ export function rowsWithShare(state: Snapshot, exitOf: ExitOf): PlannedRequest[]
 export function tokenMsOf(state: Snapshot, exitOf: ExitOf): number {
   const { policy, requests } = state;
   const rows = liveOf(state).filter((each) => !each.isPrefilling || each.isReachable);
-  let prefillMs = 0;
-  for (const each of requests)
-    if (each.isPrefilling && (each.isReachable || !each.hasDeadline)) prefillMs += each.prefillMs(exitOf(each));
+  const prompts = requests.filter((each) => each.isPrefilling && (each.isReachable || !each.hasDeadline));
+  const prefillMs = prompts.reduce((sum, each) => sum + each.prefillMs(exitOf(each)), 0);
   // Chunks of prompts take at most their share of each step.
-  const stepMs = state.stepOf(rows.map(exitOf)) * (1 + policy.margin);
-  return stepMs + Math.min(prefillMs / policy.sentenceTokens, policy.maxStallMs);
+  return stepMsOf(state.costs, rows.map(exitOf)) + Math.min(prefillMs / policy.sentenceTokens, policy.maxStallMs);
 }
 
 /**
- * When the next prompt without a promise is due beside promises. Beside them, such a prompt earns `noBudgetShare` of
- * the time, and spends it on chunks. Without the share, a request without a budget waits 9.9 s instead of 2.7 s for its
- * first token beside tight budgets of its own key (test/scheduler/answers.test.ts).
- * @param dueAt as of the last step, or null
- * @param chunks of the step; none where it is still to be planned
- */
-export function shareDueAt(state: Snapshot, dueAt: number | null, chunks: readonly PrefillChunk[]): number | null {
-  if (!state.requests.some(({ isPromised }) => isPromised)) return null;
-  const { model, policy, now, chunk } = state;
-  const [first] = chunks;
-  const prompt = state.requests.find(({ sequence }) => sequence.id === first?.id);
-  if (prompt !== undefined && first !== undefined && !prompt.isPromised) {
-    const prefill = advanceWork(prompt.frontiers, prompt.currentExit, first.positions, model, first.positions);
-    return now + predictMs(model, { decode: null, prefill }) / policy.noBudgetShare;
-  }
-  return dueAt ?? now + promptMs(model, deepestOf(model.shape), chunk, chunk) / policy.noBudgetShare;
-}
-
-/** The step as far as it is decided. */
-export interface Chosen {
-  readonly exitOf: ExitOf;
-  /** Sequences that skip it. */
-  readonly paused: ReadonlySet<PlannedRequest>;
-  /** A prompt without a promise goes first, for its share of the machine. */
-  readonly isOtherDue: boolean;
-  /** A promise has no slack: promises go first. */
-  readonly isTight: boolean;
-}
-
-/**
+ * @param isOtherDue a prompt without a promise goes first, for its share of the machine
  * @returns one chunk of each chosen prompt or catch-up, in order of service; none where nothing is to be prefilled, or
  * where a decoding row has no time for it
  */
-export function choosePrefill(state: Snapshot, chosen: Chosen): PrefillChunk[] {
-  const { policy, chunk } = state;
+export function choosePrefill(
+  state: Snapshot,
+  exitOf: ExitOf,
+  { paused, isOtherDue }: { readonly paused: ReadonlySet<PlannedRequest>; readonly isOtherDue: boolean },
+): PrefillChunk[] {
+  const { policy, chunk, costs } = state;
   const live = liveOf(state);
-  const due = inOrder(live.filter((each) => each.remainingPrefill(chosen.exitOf(each)) > 0)).all;
-  if (due.length === 0) return [];
+  const due = inOrder(live.filter((each) => each.remainingPrefill(exitOf(each)) > 0));
+  const rows = live.filter((each) => !due.includes(each) && !paused.has(each));
   const isDated = state.requests.some(({ hasDeadline }) => hasDeadline);
-  const step = new StepRoom(
-    state,
-    chosen.exitOf,
-    live.filter((each) => !due.includes(each) && !chosen.paused.has(each)),
-    isDated,
-  );
+  const { maxStallMs, prefillShare } = policy;
+  // Where rows alone take most of maxStallMs, prompts get their share.
+  const share = (stepMsOf(costs, rows.map(exitOf)) * prefillShare) / (1 - prefillShare);
+  const pacedMs = untilTokenMs(state, rows, exitOf);
+  const stallMs = Math.min(isDated ? maxStallMs : Math.max(maxStallMs, share), pacedMs);
+  const other = isOtherDue ? due.filter(({ isPromised }) => !isPromised).slice(0, 1) : [];
   const chunks: PrefillChunk[] = [];
   let ms = 0;
-  for (const prompt of ordered(due, chosen)) {
+  for (const prompt of new Set([...other, ...due])) {
     const isFirst = chunks.length === 0;
-    const gap = prompt.remainingPrefill(chosen.exitOf(prompt));
-    const slackMs = step.slackMs(prompt);
-    const roomMs = Math.min(isFirst && step.isEmpty ? Infinity : step.stallMs, slackMs) - ms;
+    const gap = prompt.remainingPrefill(exitOf(prompt));
+    const roomMs = isFirst && rows.length === 0 ? Infinity : stallMs - ms;
     // Small chunks cost more per position, so only the first one of a step is smaller than plans assume.
     const sizes = (isFirst ? policy.chunks : [chunk]).map((size) => Math.min(size, gap));
-    const least = isFirst && step.chunkMs(prompt, at(sizes, 0)) <= slackMs ? at(sizes, 0) : 0;
-    const positions = sizes.findLast((size) => step.chunkMs(prompt, size) <= roomMs) ?? least;
-    if (positions === 0) break;
-    ms += step.chunkMs(prompt, positions);
+    const msOf = (size: number): number => chunkMs(state, prompt, exitOf(prompt), size);
+    const least = isFirst && msOf(at(sizes, 0)) <= pacedMs ? at(sizes, 0) : 0;
+    const positions = sizes.findLast((size) => msOf(size) <= roomMs) ?? least;
+    if (positions === 0 || ms + msOf(positions) > slackMs(state, rows, prompt, exitOf)) break;
+    ms += msOf(positions);
     chunks.push({ id: prompt.sequence.id, positions });
     // Beside a deadline one prompt after the other ends: prompts that share the time would all be late.
     if (positions < (isDated ? gap : Math.min(gap, chunk))) break;
@@ -111,62 +85,39 @@ export function choosePrefill(state: Snapshot, chosen: Chosen): PrefillChunk[] {
   return chunks;
 }
 
-/** @param due prompts in order of service */
-function ordered(due: readonly PlannedRequest[], { isOtherDue, isTight }: Chosen): readonly PlannedRequest[] {
-  const other = isOtherDue ? due.find(({ isPromised }) => !isPromised) : undefined;
-  const promised = isTight ? due.filter(({ isPromised }) => isPromised) : [];
-  return [...new Set([...(other === undefined ? [] : [other]), ...promised, ...due])];
+/** Milliseconds of a prompt's next positions, with the margin. */
+function chunkMs({ model, policy }: Snapshot, prompt: PlannedRequest, exit: ExitIndex, size: number): number {
+  const upTo = prompt.target - prompt.remainingPrefill(exit) + size;
+  const prefill = advanceWork(prompt.frontiers, exit, upTo, model, size);
+  return predictMs(model, { decode: null, prefill }) * (1 + policy.margin);
 }
 
-/** The time that the decoding rows of a step leave to prompts. */
-class StepRoom {
-  readonly #stepMs: number;
-  /** Longest stall by the chunks of the step. Where rows alone take most of `maxStallMs`, prompts get their share. */
-  readonly stallMs: number;
+/** Milliseconds until the rows' next tokens by their TPOT. It must hold at each token, since any may be the last. */
+function untilTokenMs({ now, costs }: Snapshot, rows: readonly PlannedRequest[], exitOf: ExitOf): number {
+  const stepMs = stepMsOf(costs, rows.map(exitOf));
+  const due = rows.map(({ sequence, tpotMs }) => (sequence.firstTokenAt ?? now) + tpotMs * sequence.generated);
+  // A row that is late anyway delays no prompt.
+  return Math.min(...due.map((each) => each - now - stepMs).filter((ms) => ms >= 0));
+}
 
-  constructor(
-    private readonly state: Snapshot,
-    private readonly exitOf: ExitOf,
-    private readonly rows: readonly PlannedRequest[],
-    isDated: boolean,
-  ) {
-    const { maxStallMs, prefillShare } = state.policy;
-    this.#stepMs = state.stepOf(rows.map(exitOf));
-    this.stallMs = isDated ? maxStallMs : Math.max(maxStallMs, (this.#stepMs * prefillShare) / (1 - prefillShare));
+/**
+ * Milliseconds that promised rows leave to a prompt: one that is due ahead of it needs the steps that its promise
+ * covers, with the prompt among the rows. A row that is late anyway delays no prompt.
+ */
+function slackMs(
+  { now, costs }: Snapshot,
+  rows: readonly PlannedRequest[],
+  prompt: PlannedRequest,
+  exitOf: ExitOf,
+): number {
+  const stepMs = stepMsOf(costs, rows.map(exitOf));
+  const withMs = stepMsOf(costs, [...rows, prompt].map(exitOf));
+  let least = Infinity;
+  for (const each of rows) {
+    if (!each.isPromised || each.end === Infinity || each.dueAt > prompt.dueAt) continue;
+    const leftMs = each.end - now;
+    const steps = each.guaranteedSteps(exitOf(each));
+    if (leftMs >= steps * stepMs) least = Math.min(least, Math.max(0, leftMs - steps * withMs));
   }
-
-  get isEmpty(): boolean {
-    return this.rows.length === 0;
-  }
-
-  /** Milliseconds of a prompt's next positions, with the margin. */
-  chunkMs(prompt: PlannedRequest, positions: number): number {
-    const { model, policy } = this.state;
-    const exit = this.exitOf(prompt);
-    const upTo = prompt.target - prompt.remainingPrefill(exit) + positions;
-    const prefill = advanceWork(prompt.frontiers, exit, upTo, model, positions);
-    return predictMs(model, { decode: null, prefill }) * (1 + policy.margin);
-  }
-
-  /**
-   * Milliseconds that the rows leave to a prompt. The TPOT of a row must hold at its next token, since any token may be
-   * the last. A promised row that is due ahead of the prompt needs the steps that its promise covers, with the prompt
-   * among the rows. A row that is late anyway delays no prompt.
-   */
-  slackMs(prompt: PlannedRequest): number {
-    const { now, policy } = this.state;
-    const withMs = this.state.stepOf([...this.rows, prompt].map(this.exitOf)) * (1 + policy.margin);
-    let least = Infinity;
-    for (const each of this.rows) {
-      if (!each.hasDeadline) continue;
-      const { firstTokenAt, generated } = each.sequence;
-      const untilNext = (firstTokenAt ?? now) + each.tpotMs * generated - now - this.#stepMs;
-      if (untilNext >= 0) least = Math.min(least, untilNext);
-      if (!each.isPromised || each.end === Infinity || each.dueAt > prompt.dueAt) continue;
-      const leftMs = each.end - now;
-      const steps = each.guaranteedSteps(this.exitOf(each));
-      if (leftMs >= steps * this.#stepMs) least = Math.min(least, Math.max(0, leftMs - steps * withMs));
-    }
-    return least;
-  }
+  return least;
 }

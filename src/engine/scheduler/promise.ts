@@ -6,33 +6,18 @@
  * of the time and of the slots.
  *
  * A net that sleeps is a promise that may begin at any instant. It wakes at its latest start.
- *
- * Safety margin of promises: online quantile tracking. A miss adds a step to the margin, and a kept promise takes so
- * much off that it settles where the target share is kept, whatever makes answers late.
- *
- * Each tenant has its own margin. The others' raise it by one step at most: a slow machine makes all of them late.
- * A margin that rejects all requests has no outcome to fall by, so its excess decays without outcomes.
  */
 import { at } from '../../util/at.js';
-import { type ExitOf, type Fate, leastOrPresent, outlook } from './outlook.js';
+import { type ExitOf, type Fate, fateOf, leastOrPresent, outlook } from './outlook.js';
 import type { PlannedRequest } from './planned-request.js';
-import { inOrder, protectedRows, type Snapshot } from './snapshot.js';
+import { byDue, inOrder, protectedRows, type Snapshot } from './snapshot.js';
 import type { ArmedEvent } from '../../protocol/index.js';
 import { cutAt } from '../../protocol/outcome.js';
 import { Latest } from '../../util/latest.js';
 import type { Policy } from './policy.js';
 
-/** How a promise fares. */
-export interface Held {
-  /** Milliseconds from the present until it has what it covers. */
-  readonly readyMs: number;
-  readonly isInTime: boolean;
-  /** The KV cache holds its positions beside those of older promises. */
-  readonly hasMemory: boolean;
-}
-
-/** With the milliseconds until their first tokens. */
-export type Promises = ReadonlyMap<PlannedRequest, Held & { readonly firstMs: number }>;
+/** How the promises among some requests fare. */
+export type Promises = ReadonlyMap<PlannedRequest, Fate & { readonly isKept: boolean }>;
 
 export interface PromiseTerms {
   /** On all times, 1 or more. */
@@ -48,82 +33,51 @@ export interface PromiseTerms {
 
 const ROUNDING_MS = 1e-6;
 
-/** How the promises among some requests fare. */
 export function promises(state: Snapshot, requests: readonly PlannedRequest[], terms: PromiseTerms): Promises {
   const { careful, exitOf = leastOrPresent, isFull = false } = terms;
   const { slots = state.engine.slots, kvPositions = state.engine.kvPositions } = terms;
-  const { policy, now } = state;
-  const found = new Map<PlannedRequest, Held & { readonly firstMs: number }>();
   const promised = requests.filter(({ isPromised }) => isPromised);
-  if (promised.length === 0) return found;
+  if (promised.length === 0) return new Map();
   const hasOthers = !isFull && promised.length < requests.length;
-  const { fates, stepMs } = outlook(state, isFull ? inOrder(requests).all : byDeadline(promised), {
-    slots: slots - (hasOthers ? protectedRows(requests, policy, slots) : 0),
+  const { fates, stepMs } = outlook(state, isFull ? inOrder(requests) : promised.toSorted(byDue), {
+    slots: slots - (hasOthers ? protectedRows(requests, state.policy, slots) : 0),
     exitOf,
-    factor: careful / (1 - (hasOthers ? policy.noBudgetShare : 0)),
+    factor: careful / (1 - (hasOthers ? state.policy.noBudgetShare : 0)),
     isCareful: true,
   });
-  const memory = new Memory(state, slots);
-  for (const each of promised) {
-    const fate = fates.get(each);
-    if (fate === undefined) continue;
-    const positions = memory.with(each, fate);
-    const firstAt = each.sequence.firstTokenAt ?? now + fate.firstAt;
-    const isFirstInTime = firstAt <= each.firstDue && tpotOf(each, fate, now - firstAt, stepMs) <= each.tpotMs;
-    const isInTime = now + fate.readyAt - each.promisedBy <= ROUNDING_MS && isFirstInTime;
-    found.set(each, { readyMs: fate.readyAt, firstMs: fate.firstAt, isInTime, hasMemory: positions <= kvPositions });
-  }
-  return found;
+  // No more than the slots hold memory at once.
+  const held = promised.map((each) => positionsOf(state, each)).sort((a, b) => b - a);
+  const hasMemory = held.slice(0, slots).reduce((sum, each) => sum + each, 0) <= kvPositions;
+  const kept = promised.map((each) => {
+    const fate = fateOf(fates, each);
+    return [each, { ...fate, isKept: hasMemory && isInTime(state.now, each, fate, stepMs) }] as const;
+  });
+  return new Map(kept);
 }
 
-function byDeadline(requests: readonly PlannedRequest[]): PlannedRequest[] {
-  return [...requests].sort((a, b) => (a.dueAt === b.dueAt ? 0 : a.dueAt - b.dueAt));
-}
-
-/** Mean time of the tokens that a promise covers. @param sinceFirstMs from its first token to the present */
-function tpotOf(each: PlannedRequest, { exit, readyAt }: Fate, sinceFirstMs: number, stepMs: number): number {
+function isInTime(now: number, each: PlannedRequest, { exit, firstAt, readyAt }: Fate, stepMs: number): boolean {
+  const { firstTokenAt, generated } = each.sequence;
+  const first = firstTokenAt ?? now + firstAt;
   const steps = each.guaranteedSteps(exit);
-  const tokens = each.sequence.generated + steps - 1;
-  return tokens < 1 ? 0 : (sinceFirstMs + Math.max(readyAt, steps * stepMs)) / tokens;
-}
-
-/** Positions of promises, one after the other. */
-class Memory {
-  #positions = 0;
-  /** Those of nets in their order: a net ends behind its sentence where others wait for its slot. */
-  readonly #nets: number[] = [];
-
-  constructor(
-    private readonly state: Snapshot,
-    private readonly slots: number,
-  ) {}
-
-  /** Positions with one more promise. */
-  with(each: PlannedRequest, fate: Fate): number {
-    const { isNet, promptLength } = each.sequence;
-    if (!isNet) return (this.#positions += positionsOf(this.state, each, fate));
-    const own = promptLength + each.guaranteedSteps(fate.exit);
-    this.#nets.push(own);
-    return (this.#positions += own - (this.#nets.at(-1 - this.slots) ?? 0));
-  }
+  const tokens = generated + steps - 1;
+  const tpotMs = tokens < 1 ? 0 : (now - first + Math.max(readyAt, steps * stepMs)) / tokens;
+  return now + readyAt - each.promisedBy <= ROUNDING_MS && first <= each.firstDue && tpotMs <= each.tpotMs;
 }
 
 /** Positions of a promise at its end. An answer that ends at its deadline has no more tokens than fit. */
-function positionsOf({ costs, now }: Snapshot, { sequence, end }: PlannedRequest, { exit }: Fate): number {
+function positionsOf({ costs, now }: Snapshot, each: PlannedRequest): number {
+  const { isNet, generated, maxTokens, promptLength } = each.sequence;
+  const exit = leastOrPresent(each);
+  // A net ends behind its sentence where others wait for its slot.
+  if (isNet) return promptLength + each.guaranteedSteps(exit);
   const { fixedMs, rowMs } = at(costs, exit);
-  const fitting = cutAt(sequence) < Infinity ? Math.ceil((end - now) / Math.max(1e-3, fixedMs + rowMs)) : Infinity;
-  return sequence.promptLength + Math.min(sequence.maxTokens, sequence.generated + fitting);
+  const fitting = cutAt(each.sequence) < Infinity ? Math.ceil((each.end - now) / (fixedMs + rowMs)) : Infinity;
+  return promptLength + Math.min(maxTokens, generated + fitting);
 }
-
-/** Whether a promise is broken. */
-export const isBroken = ({ isInTime, hasMemory }: Held): boolean => !isInTime || !hasMemory;
 
 /** Whether a promise that was kept is kept no more. */
 export function breaks(after: Promises, before: Promises): boolean {
-  return [...after].some(([each, { isInTime, hasMemory }]) => {
-    const was = before.get(each);
-    return was !== undefined && ((was.isInTime && !isInTime) || (was.hasMemory && !hasMemory));
-  });
+  return [...after].some(([each, { isKept }]) => !isKept && before.get(each)?.isKept === true);
 }
 
 /** When a net wakes at the latest. */
@@ -143,10 +97,10 @@ export function latestStarts(
   const starts = new Map<PlannedRequest, NetStart>();
   const stepMs = nextStepMs(state, requests);
   let latestStart = Infinity;
-  for (const each of byDeadline(nets).reverse()) {
-    const { readyMs = 0, firstMs = 0 } = found.get(each) ?? {};
+  for (const each of nets.toSorted(byDue).reverse()) {
+    const { readyAt = 0, firstAt = 0 } = found.get(each) ?? {};
     // A net wakes behind the step that runs.
-    latestStart = Math.min(latestStart, Math.min(each.promisedBy - readyMs, each.firstDue - firstMs) - stepMs);
+    latestStart = Math.min(latestStart, Math.min(each.promisedBy - readyAt, each.firstDue - firstAt) - stepMs);
     starts.set(each, { latestStart });
   }
   return starts;
@@ -154,49 +108,39 @@ export function latestStarts(
 
 /** Milliseconds of the step that begins, with the prompts among its requests. */
 export function nextStepMs({ batchStepMs, policy }: Snapshot, requests: readonly PlannedRequest[]): number {
-  let prefillMs = 0;
-  for (const each of requests) if (each.isPrefilling) prefillMs += each.prefillMs(each.currentExit);
+  const prompts = requests.filter(({ isPrefilling }) => isPrefilling);
+  const prefillMs = prompts.reduce((sum, each) => sum + each.prefillMs(each.currentExit), 0);
   return batchStepMs + Math.min(policy.maxStallMs, prefillMs);
-}
-
-interface Margin {
-  /** As of the last outcome. */
-  readonly margin: number;
-  /** Instant of the last outcome, ms. */
-  readonly at: number;
 }
 
 /** Most tenants with a margin; the one with the oldest outcome is forgotten. */
 const MOST_TENANTS = 1024;
 
+/**
+ * The safety margins of promises, one a tenant, by online quantile tracking. A miss adds a step. A kept promise takes
+ * so much off that the margin settles where the target share is kept. A margin that rejects all requests has no outcome
+ * to fall by, so its excess halves in each time without one.
+ */
 export class SafetyMargins {
-  readonly #own = new Latest<Margin>(MOST_TENANTS);
+  /** As of the last outcome, with its instant. */
+  readonly #own = new Latest<{ readonly margin: number; readonly at: number }>(MOST_TENANTS);
 
   constructor(private readonly policy: Policy) {}
 
   /** Share by which a tenant's budget must exceed the planned time, at an instant. */
   at(tenant: string, now: number): number {
-    const { initialMargin, marginStep } = this.policy;
-    const own = this.#own.get(tenant);
-    let others = 0;
-    for (const [name, margin] of this.#own) if (name !== tenant) others = Math.max(others, this.#decayed(margin, now));
-    const bounded = Math.min(others, initialMargin + marginStep);
-    return own === undefined ? Math.max(initialMargin, bounded) : Math.max(this.#decayed(own, now), bounded);
+    const { initialMargin, marginHalfLifeMs } = this.policy;
+    const { margin, at } = this.#own.get(tenant) ?? { margin: initialMargin, at: now };
+    const idleMs = Math.max(0, now - at - marginHalfLifeMs);
+    return margin <= initialMargin
+      ? margin
+      : initialMargin + (margin - initialMargin) * 2 ** (-idleMs / marginHalfLifeMs);
   }
 
   /** Learns at an instant that a promise was kept or missed. */
   observe(tenant: string, isKept: boolean, now: number): void {
-    const { initialMargin, keptShare, marginStep } = this.policy;
-    const own = this.#own.get(tenant);
-    const before = own === undefined ? initialMargin : this.#decayed(own, now);
-    const next = before + (isKept ? (-marginStep * (1 - keptShare)) / keptShare : marginStep);
+    const { keptShare, marginStep } = this.policy;
+    const next = this.at(tenant, now) + (isKept ? (-marginStep * (1 - keptShare)) / keptShare : marginStep);
     this.#own.set(tenant, { margin: Math.min(1, Math.max(0, next)), at: now });
-  }
-
-  #decayed({ margin, at }: Margin, now: number): number {
-    const { initialMargin, marginHalfLifeMs } = this.policy;
-    const idleMs = now - at - marginHalfLifeMs;
-    if (margin <= initialMargin || idleMs <= 0) return margin;
-    return initialMargin + (margin - initialMargin) * 2 ** (-idleMs / marginHalfLifeMs);
   }
 }

@@ -37,6 +37,9 @@ export interface SchedulerOptions extends SlotManagerLimits, ChunkLimits {
   readonly drafts: DraftLimits;
 }
 
+/** Requests with a budget that a step decides, at most: each takes up to half a millisecond beside 100 others. */
+const MOST_DECISIONS = 32;
+
 export class Scheduler {
   readonly slots: SlotManager;
   /** Sequences that sleep. */
@@ -59,7 +62,7 @@ export class Scheduler {
 
   /** Requests that neither run nor wait in the queue yet, and nets that the next step wakes or ends. */
   get arrived(): number {
-    return this.#arrivals.all.length + this.nets.called;
+    return this.#arrivals.count + this.nets.called;
   }
 
   /** Whether a step has nothing to do. A net may sleep. */
@@ -70,8 +73,7 @@ export class Scheduler {
 
   /** @param elsewhere requests that wait outside of the scheduler @param isNet whether it is for a net */
   isFull(elsewhere: number, isNet = false): boolean {
-    const arrived = this.#arrivals.all.filter(({ isDryRun }) => !isDryRun).length;
-    return this.slots.isFull(elsewhere + arrived + (isNet ? this.nets.count : 0));
+    return this.slots.isFull(elsewhere + this.#arrivals.queued + (isNet ? this.nets.count : 0));
   }
 
   /**
@@ -154,42 +156,40 @@ export class Scheduler {
   }
 
   #admitArrivals(record: PlanRecord): void {
-    const arrived = this.#arrivals.take(this.options.policy.mostDecisions);
-    for (const { id, ending } of arrived) if (ending !== null) record.ended.push({ id, reason: ending });
-    const open = arrived.filter(({ ending }) => ending === null);
+    const taken = this.#arrivals.take(MOST_DECISIONS);
+    for (const { id, ending } of taken) if (ending !== null) record.ended.push({ id, reason: ending });
+    const open = taken.filter(({ ending }) => ending === null);
     for (const first of [this.nets.takeDue(record.at), ...roundsOf(open)])
       if (first.length > 0) this.#admitRound(first, record);
+    const real = open.filter(({ isAsleep, isDryRun }) => !isAsleep && !isDryRun);
+    this.#planner.observeArrivals(real, this.#occupancy(record.at));
   }
 
   /** Queues or rejects requests. */
   #admitRound(round: readonly Sequence[], record: PlanRecord): void {
     for (const sequence of round) this.slots.lookUp(sequence);
     const admissions = this.#planner.admit(round, this.#occupancy(record.at));
-    const rejected: Sequence[] = [];
     for (const [i, sequence] of round.entries()) {
       const admission = admissions[i];
       if (admission === undefined || admission.kind === 'reject' || !sequence.isOpen) {
         sequence.isOver = true;
         record.reject(sequence, admission?.kind === 'reject' ? admission : undefined);
-        if (!sequence.isDryRun) rejected.push(sequence);
       } else if (admission.kind === 'arm') {
         record.arm(sequence, admission);
         this.nets.sleep(sequence, admission.latestStart);
       } else {
         record.admit(sequence, admission);
-        if (!sequence.isDryRun) this.#enqueue(sequence, admission, record.at);
+        if (!sequence.isDryRun) this.#enqueue(sequence, admission);
       }
     }
-    this.#planner.observeRejections(rejected, this.#occupancy(record.at));
   }
 
-  #enqueue(sequence: Sequence, admission: Planned, now: number): void {
+  #enqueue(sequence: Sequence, admission: Planned): void {
     sequence.exit = exitOfLayer(this.slots.table.units.exits, admission.exit);
     sequence.serviceClass = admission.serviceClass;
     sequence.expectedTokens = admission.expectedTokens;
     sequence.promisedTokens = admission.serviceClass === 'guaranteed' ? admission.guaranteedTokens : null;
     this.slots.enqueue(sequence);
-    this.#planner.observeArrival(sequence, now);
   }
 
   /** Sets the latest starts of nets, by all that are here. */

@@ -1,14 +1,10 @@
 /**
- * The whole engine in planning units: every request, the costs that requests share, and the order of service. It is
- * built whole, then read.
+ * The whole engine in planning units: every request, the costs that requests share, and the order of service.
  *
  * Knows: sequences, the cost model. Must not know: exits that are chosen.
  */
-import { type CostModel, type ExitIndex, decodeMs } from './cost/model.js';
-import { at } from '../../util/at.js';
-import { type ExitCost, affineStepCost } from './cost/step-costs.js';
-import type { OutputLengths, SentenceLength } from './output-length.js';
-import { type Estimates, type Moment, PlannedRequest, type Utility } from './planned-request.js';
+import { affineStepCost, stepMsOf } from './cost/step-costs.js';
+import { type Estimates, type Moment, PlannedRequest } from './planned-request.js';
 import { type Policy, plannedChunk } from './policy.js';
 import type { Sequence, Terms } from './sequence.js';
 
@@ -25,81 +21,37 @@ export interface Occupancy {
   readonly nets?: readonly Sequence[];
 }
 
-export class Snapshot implements Moment {
-  readonly model: CostModel;
-  readonly policy: Policy;
-  readonly lengths: OutputLengths;
-  readonly utility: Utility;
-  readonly sentences: SentenceLength;
-  readonly now: number;
-  readonly chunk: number;
-  /** By exit, with the margin. */
-  readonly costs: readonly ExitCost[];
-  readonly oneRowMs: readonly number[];
-  readonly batchStepMs: number;
+export interface Snapshot extends Moment {
+  readonly engine: Occupancy;
   /** Live ones, then the waiting, as given. */
   readonly requests: readonly PlannedRequest[];
-  #nets: readonly PlannedRequest[] | undefined;
-  /** The waiting ones of all snapshots of the instant. */
-  readonly #waiting: Map<Sequence, PlannedRequest>;
-  /** Mean of all requests. */
-  readonly #context: number;
-
-  /** @param before an earlier snapshot; the waiting requests of one instant are planned once */
-  constructor(
-    readonly engine: Occupancy,
-    estimates: Estimates,
-    before: Snapshot | null = null,
-  ) {
-    const { now, live, waiting, slots } = engine;
-    this.model = estimates.model;
-    this.policy = estimates.policy;
-    this.lengths = estimates.lengths;
-    this.utility = estimates.utility;
-    this.sentences = estimates.sentences;
-    this.now = now;
-    this.chunk = plannedChunk(this.policy);
-    const count = live.length + waiting.length;
-    let context = 0;
-    for (const { tokens } of live) context += tokens.length - 1;
-    for (const { tokens } of waiting) context += tokens.length - 1;
-    this.#context = context / Math.max(1, count);
-    const careful = 1 + this.policy.margin;
-    const rows = Math.min(slots, count + (engine.nets?.length ?? 0));
-    const costs = affineStepCost(this.model, this.#context, rows);
-    this.costs = costs.map(({ fixedMs, rowMs }) => ({ fixedMs: fixedMs * careful, rowMs: rowMs * careful }));
-    this.oneRowMs = costs.map(({ fixedMs, rowMs }) => fixedMs + rowMs);
-    const exits = live.filter(isDecoding).map(({ exit }) => exit);
-    this.batchStepMs = exits.length === 0 ? 0 : this.stepOf(exits);
-    const isSame = before?.now === now && before.model === this.model;
-    this.#waiting = isSame ? before.#waiting : new Map<Sequence, PlannedRequest>();
-    this.requests = [...live.map((each) => new PlannedRequest(each, this)), ...waiting.map((each) => this.#of(each))];
-  }
-
-  #of(waiting: Sequence): PlannedRequest {
-    const known = this.#waiting.get(waiting) ?? new PlannedRequest(waiting, this);
-    this.#waiting.set(waiting, known);
-    return known;
-  }
-
-  /** A request that is not here, under terms that may differ from its own. */
-  proposed(sequence: Sequence, change: Partial<Terms> = {}): PlannedRequest {
-    const { arrivedAt, budget, serviceClass } = sequence;
-    return new PlannedRequest(sequence, this, { arrivedAt, budget, serviceClass, ...change });
-  }
-
   /** The nets that sleep. Failures of upstreams come together, so each is a promise that may begin at once. */
-  get nets(): readonly PlannedRequest[] {
-    const { nets = [] } = this.engine;
-    return (this.#nets ??= nets.map((each) => this.proposed(each, { serviceClass: 'guaranteed' })));
-  }
+  readonly nets: readonly PlannedRequest[];
+}
 
-  /** Milliseconds of a step of one row at each of these exits. */
-  stepOf(exits: readonly ExitIndex[]): number {
-    const rows = new Int32Array(this.model.shape.exits.length);
-    for (const exit of exits) rows[exit] = at(rows, exit) + 1;
-    return decodeMs(this.model, rows, this.#context);
-  }
+export function snapshotOf(engine: Occupancy, estimates: Estimates): Snapshot {
+  const { now, live, waiting, slots, nets = [] } = engine;
+  const { model, policy } = estimates;
+  const all = [...live, ...waiting];
+  const context = all.reduce((sum, { tokens }) => sum + tokens.length - 1, 0) / Math.max(1, all.length);
+  const rows = Math.min(slots, all.length + nets.length);
+  const careful = 1 + policy.margin;
+  const affine = affineStepCost(model, context, rows);
+  const costs = affine.map(({ fixedMs, rowMs }) => ({ fixedMs: fixedMs * careful, rowMs: rowMs * careful }));
+  const exits = live.filter(isDecoding).map(({ exit }) => exit);
+  const moment: Moment = { ...estimates, now, chunk: plannedChunk(policy), costs, batchStepMs: stepMsOf(costs, exits) };
+  return {
+    ...moment,
+    engine,
+    requests: all.map((each) => new PlannedRequest(each, moment)),
+    nets: nets.map((each) => proposed(moment, each, { serviceClass: 'guaranteed' })),
+  };
+}
+
+/** A request that is not here, under terms that may differ from its own. */
+export function proposed(moment: Moment, sequence: Sequence, change: Partial<Terms> = {}): PlannedRequest {
+  const { arrivedAt, budget, serviceClass } = sequence;
+  return new PlannedRequest(sequence, moment, { arrivedAt, budget, serviceClass, ...change });
 }
 
 /** Whether a live sequence has begun its answer, and has all but its last position. */
@@ -109,12 +61,8 @@ function isDecoding({ generated, frontiers, tokens }: Sequence): boolean {
 
 /** Share of the machine that promises leave to other requests: at least that of the keys without a promise. */
 export function othersShare(requests: readonly PlannedRequest[], { noBudgetShare }: Policy): number {
-  const keys = new Set<string>();
-  const promised = new Set<string>();
-  for (const { sequence, isPromised } of requests) {
-    keys.add(sequence.tenant);
-    if (isPromised) promised.add(sequence.tenant);
-  }
+  const keys = new Set(requests.map(({ sequence }) => sequence.tenant));
+  const promised = new Set(requests.filter(({ isPromised }) => isPromised).map(({ sequence }) => sequence.tenant));
   return promised.size === 0 ? noBudgetShare : Math.max(noBudgetShare, 1 - promised.size / keys.size);
 }
 
@@ -125,27 +73,17 @@ export function protectedRows(requests: readonly PlannedRequest[], policy: Polic
   return Math.max(0, Math.min(others, share, slots - 1));
 }
 
-export interface EdfOrder {
-  /** Requests whose deadlines can be met in this order. */
-  readonly due: readonly PlannedRequest[];
-  readonly all: readonly PlannedRequest[];
-}
-
 /**
- * All requests in order of service: earliest deadline first, as far as deadlines can be met one after the other. Other
- * requests follow by arrival: without a budget, or with one that can't be met.
+ * All requests in order of service: earliest deadline first where it can be met. Other requests follow by arrival:
+ * without a budget, or with one that can't be met.
  *
  * Without load shedding each prompt would start when it is nearly late, and in overload all of them would be late.
  */
-export function inOrder(requests: readonly PlannedRequest[]): EdfOrder {
-  const byArrival = [...requests].sort((a, b) => a.terms.arrivedAt - b.terms.arrivedAt);
-  const byDeadline = byArrival.filter(({ dueAt }) => dueAt < Infinity).sort((a, b) => a.dueAt - b.dueAt);
-  const due = new Set<PlannedRequest>();
-  let waitMs = 0;
-  for (const each of byDeadline) {
-    if (!each.isReachableIn(waitMs)) continue;
-    due.add(each);
-    if (each.isPrefilling) waitMs += each.prefillMs(each.minExit);
-  }
-  return { due: [...due], all: [...due, ...byArrival.filter((each) => !due.has(each))] };
+export function inOrder(requests: readonly PlannedRequest[]): PlannedRequest[] {
+  const byArrival = requests.toSorted((a, b) => a.terms.arrivedAt - b.terms.arrivedAt);
+  const due = byArrival.filter(({ isReachable }) => isReachable).sort(byDue);
+  return [...due, ...byArrival.filter(({ isReachable }) => !isReachable)];
 }
+
+/** Sorts by deadline; equal ones stay as they are. */
+export const byDue = (a: PlannedRequest, b: PlannedRequest): number => (a.dueAt === b.dueAt ? 0 : a.dueAt - b.dueAt);

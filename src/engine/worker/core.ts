@@ -254,7 +254,7 @@ function schedulerOf(executor: Executor, costs: CostTable, options: CoreOptions)
     ...options,
     shape: depthShape(manifest),
     costs,
-    priors: { lengths: lengthPrior(manifest), partialValue: manifest.kept ?? null },
+    priors: { lengths: lengthPrior(manifest) },
     slowdown,
     mostPrefill,
     drafts: { speculate, most: Math.min(limits.maxRows, limits.maxChunk) - 1, hasGate: gate !== null },

@@ -74,6 +74,13 @@ export class StepSum {
   }
 }
 
+/** Milliseconds of a step of one row at each of these exits. @param costs by exit */
+export function stepMsOf(costs: readonly ExitCost[], exits: readonly ExitIndex[]): number {
+  const step = new StepSum(costs);
+  for (const exit of exits) step.add(exit);
+  return step.ms;
+}
+
 /** Least number of positions that any unit of an exit has processed. */
 export function frontierAt(
   frontier: ArrayLike<number>,
