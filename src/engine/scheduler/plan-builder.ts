@@ -7,7 +7,7 @@
  */
 import { cutAt, isCutAtDeadline, earlyEnd } from '../../protocol/outcome.js';
 import { type ChunkWork, workTo, decodeWork, workOf } from './chunks.js';
-import type { Drafts } from './drafts/drafts.js';
+import { type Drafts, maySpeculate } from './drafts/drafts.js';
 import type { Planner } from './planner.js';
 import type { Sequence } from './sequence.js';
 import type { SlotManager } from './slot-manager.js';
@@ -72,7 +72,7 @@ export class PlanBuilder {
   #draft(sequence: Sequence, now: number): DraftPlan | null {
     const { drafts, planner, slots } = this;
     const { maxTokens, generated, tokens, request } = sequence;
-    if (!drafts.mayDraft(sequence)) return null;
+    if (!maySpeculate(request, drafts.limits.speculate)) return null;
     if (isCutAtDeadline(request)) {
       // Drafting and verification together take about two steps, and three at most.
       const decode = decodeWork([sequence], planner.model.shape);

@@ -84,6 +84,8 @@ export class Sequence implements Terms {
   lastTokenAt: number | null = null;
   cachedTokens = 0;
   preemptions = 0;
+  /** Tokens of its next draft; null until the first one. */
+  draftTokens: number | null = null;
   /** Draft counts by source. */
   readonly drafts: DraftCount[] = [];
 

@@ -28,14 +28,8 @@ export interface DraftLimits {
 
 export class Drafts {
   readonly #speedups = new Map<string, Speedup>();
-  readonly #lengths = new WeakMap<Sequence, number>();
 
-  constructor(private readonly limits: DraftLimits) {}
-
-  /** Whether the operator and the request allow drafts. */
-  mayDraft({ request }: Sequence): boolean {
-    return maySpeculate(request, this.limits.speculate);
-  }
+  constructor(readonly limits: DraftLimits) {}
 
   /**
    * A draft of the next tokens, if one is likely to pay off. One from the client's prediction or the text so far costs
@@ -43,7 +37,7 @@ export class Drafts {
    * @param most tokens that the sequence and its memory allow, beside the next one
    */
   plan(sequence: Sequence, most: number): DraftPlan | null {
-    const length = Math.min(most, this.limits.most, this.#length(sequence));
+    const length = Math.min(most, this.limits.most, sequence.draftTokens ?? FIRST_TOKENS);
     if (length < 1) return null;
     const text = fromText(sequence, length);
     if (text !== null && this.#speedup(sequence, text.source).tryNow()) return text;
@@ -60,13 +54,9 @@ export class Drafts {
    * @param ms time of the step; null where other work shared it
    */
   observe(sequence: Sequence, { source, drafted, accepted }: DraftCount, plainMs: number, ms: number | null): void {
-    this.#lengths.set(sequence, nextLength(this.#length(sequence), drafted, accepted));
+    sequence.draftTokens = nextLength(sequence.draftTokens ?? FIRST_TOKENS, drafted, accepted);
     sequence.countDraft(source, drafted, accepted);
     if (ms !== null) this.#speedup(sequence, source).observe(plainMs, ms);
-  }
-
-  #length(sequence: Sequence): number {
-    return this.#lengths.get(sequence) ?? FIRST_TOKENS;
   }
 
   /** Speed-up by source, exit, and greedy or sampled decoding: greedy text repeats itself more often. */
