@@ -16,23 +16,10 @@
  */
 import type { Sequence } from './sequence.js';
 
-/** Weight of an answer's token against a prompt's. */
-const ANSWER_WEIGHT = 2;
 /** Tenants with a virtual time; those behind the present one are forgotten beyond. */
 const MOST_TENANTS = 1024;
 
-/** Service of a sequence in the unit of virtual time. */
-export function serviceOf(promptTokens: number, answerTokens: number): number {
-  return promptTokens + ANSWER_WEIGHT * answerTokens;
-}
-
-export interface Share {
-  readonly tenant: string;
-  /** Whether the sequence was promised its budget, and can keep it. */
-  readonly isPromised: boolean;
-  /** Service that is expected of the sequence (`serviceOf`). */
-  readonly service: number;
-}
+type Served = Pick<Sequence, 'tenant' | 'service'>;
 
 export class FairOrder {
   /** By tenant: virtual time at which its last started sequence is served. */
@@ -45,24 +32,24 @@ export class FairOrder {
    * in the order of service; one of them goes first where the order begins with one.
    * @param ordered the waiting sequences in the order of service
    */
-  order<T>(ordered: readonly T[], shareOf: (each: T) => Share): T[] {
-    const shares = ordered.map((each) => ({ each, ...shareOf(each) }));
+  order<T extends Served & Pick<Sequence, 'isPromisedAt'>>(ordered: readonly T[], now: number): T[] {
+    const promised = ordered.filter((each) => each.isPromisedAt(now));
     const tags = new Map<string, number>();
-    const fair = shares
-      .filter(({ isPromised }) => !isPromised)
-      .map(({ each, tenant, service }) => {
-        const tag = tags.get(tenant) ?? this.#startOf(tenant);
-        tags.set(tenant, tag + service);
+    const fair = ordered
+      .filter((each) => !each.isPromisedAt(now))
+      .map((each) => {
+        const tag = tags.get(each.tenant) ?? this.#startOf(each.tenant);
+        tags.set(each.tenant, tag + each.service);
         return { each, tag };
       })
-      .sort((a, b) => a.tag - b.tag);
-    const lead = shares[0]?.isPromised === false ? 1 : 0;
-    const promised = shares.filter(({ isPromised }) => isPromised);
-    return [...fair.slice(0, lead), ...promised, ...fair.slice(lead)].map(({ each }) => each);
+      .sort((a, b) => a.tag - b.tag)
+      .map(({ each }) => each);
+    const lead = ordered[0]?.isPromisedAt(now) === false ? 1 : 0;
+    return [...fair.slice(0, lead), ...promised, ...fair.slice(lead)];
   }
 
   /** A sequence of the tenant got a slot. */
-  started({ tenant, service }: Pick<Share, 'tenant' | 'service'>): void {
+  started({ tenant, service }: Served): void {
     const start = this.#startOf(tenant);
     this.#now = Math.max(this.#now, start);
     this.#finish.set(tenant, start + service);
@@ -70,8 +57,8 @@ export class FairOrder {
     for (const [each, finish] of this.#finish) if (finish <= this.#now) this.#finish.delete(each);
   }
 
-  /** A sequence left its slot. @param unused its expected service less the service that it got; negative for more */
-  left(tenant: string, unused: number): void {
+  /** A sequence left its slot. Its tenant is charged the service that it got, not the expected one. */
+  left({ tenant, unused }: Pick<Sequence, 'tenant' | 'unused'>): void {
     const finish = this.#finish.get(tenant);
     if (finish !== undefined) this.#finish.set(tenant, finish - unused);
   }
@@ -79,16 +66,6 @@ export class FairOrder {
   #startOf(tenant: string): number {
     return Math.max(this.#now, this.#finish.get(tenant) ?? 0);
   }
-}
-
-/** Answer tokens that a sequence is expected to have left; below 0 where it has more. */
-export const tokensLeft = ({ expectedTokens, generated, maxTokens }: Sequence): number =>
-  Math.min(expectedTokens, maxTokens) - generated;
-
-export function shareOf(sequence: Sequence, now: number): Share {
-  const { tenant, tokens } = sequence;
-  const service = serviceOf(tokens.length, Math.max(1, tokensLeft(sequence)));
-  return { tenant, isPromised: sequence.isPromisedAt(now), service };
 }
 
 type Holder = Pick<Sequence, 'tenant' | 'arrivedAt' | 'isPromisedAt'>;

@@ -27,6 +27,8 @@ export interface Terms {
 }
 
 const NOTHING: ArrayLike<number> = [];
+/** Service of an answer's token against a prompt's. */
+const ANSWER_WEIGHT = 2;
 
 export class Sequence implements Terms {
   readonly id: string;
@@ -125,6 +127,16 @@ export class Sequence implements Terms {
 
   get generated(): number {
     return this.tokens.length - this.promptLength;
+  }
+
+  /** Service that it is expected to get, in tokens of a prompt. */
+  get service(): number {
+    return this.tokens.length + Math.max(ANSWER_WEIGHT, this.unused);
+  }
+
+  /** The part of it that its answer is still to get; negative where the answer got more. */
+  get unused(): number {
+    return ANSWER_WEIGHT * (Math.min(this.expectedTokens, this.maxTokens) - this.generated);
   }
 
   get hasBudget(): boolean {

@@ -9,7 +9,7 @@ import { brings, findPrefix, type PrefixMatch } from './kv/prefix.js';
 import type { Sequence } from './sequence.js';
 import type { Slot } from './kv/units.js';
 import type { SlotTable } from './kv/slot-table.js';
-import { FairOrder, serviceOf, type Share, shareOf, tokensLeft, yielded } from './fair-order.js';
+import { FairOrder, yielded } from './fair-order.js';
 
 export interface SlotManagerLimits {
   readonly maxRunning: number;
@@ -86,7 +86,7 @@ export class SlotManager {
    */
   start(ordered: readonly Sequence[], now: number, protectedRows = 0): void {
     this.#now = now;
-    this.waiting.splice(0, this.waiting.length, ...this.#fair.order(ordered, this.#shareOf));
+    this.waiting.splice(0, this.waiting.length, ...this.#fair.order(ordered, now));
     for (;;) {
       const [sequence] = this.waiting;
       if (!sequence) break;
@@ -104,7 +104,7 @@ export class SlotManager {
       if (sequence.preemptions === 0) sequence.cachedTokens = slot.length;
       sequence.startedAt ??= now;
       this.running.push(sequence);
-      this.#fair.started(this.#shareOf(sequence));
+      this.#fair.started(sequence);
       this.#evict();
     }
   }
@@ -213,12 +213,10 @@ export class SlotManager {
     return true;
   }
 
-  readonly #shareOf = (sequence: Sequence): Share => shareOf(sequence, this.#now);
-
-  /** Takes a sequence out of the running ones. Its tenant is charged the service that it got, not the expected one. */
+  /** Takes a sequence out of the running ones. */
   #leave(sequence: Sequence): void {
     this.running.splice(this.running.indexOf(sequence), 1);
-    this.#fair.left(sequence.tenant, serviceOf(0, tokensLeft(sequence)));
+    this.#fair.left(sequence);
     // It has one token left, at least, where it goes on.
     sequence.expectedTokens = Math.max(sequence.expectedTokens, sequence.generated + 1);
   }
