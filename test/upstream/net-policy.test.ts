@@ -40,6 +40,18 @@ void t.test('a breaker opens behind five failures in a row, and tries once a sec
   }
 });
 
+void t.test('the tries of an upstream without connections go round its tenants', async (t) => {
+  const breaker = new Breaker();
+  for (let i = 0; i < 5; i += 1) breaker.unreachable(0);
+  const tries = { often: 0, seldom: 0 };
+  for (let now = 0; now < 60_000; now += 10) {
+    if (breaker.admits('often', now)) tries.often += 1;
+    if (now % 400 === 0 && breaker.admits('seldom', now)) tries.seldom += 1;
+  }
+  t.ok(tries.seldom >= 20 && tries.often >= 20, JSON.stringify(tries));
+  t.ok(tries.seldom + tries.often <= 60, 'one a second of both');
+});
+
 void t.test('a breaker forgets tenants that are idle, and the first of too many', async (t) => {
   const changes: boolean[] = [];
   const breaker = new Breaker((isOpen) => void changes.push(isOpen));

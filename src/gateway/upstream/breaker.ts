@@ -19,7 +19,7 @@ interface Streak {
   triesAt: number;
 }
 
-const NONE: Streak = { failures: 0, at: 0, triesAt: 0 };
+const none = (): Streak => ({ failures: 0, at: 0, triesAt: 0 });
 
 const isOpen = ({ failures }: Streak): boolean => failures >= MOST_FAILURES;
 
@@ -31,9 +31,12 @@ const longer = ({ failures, triesAt }: Streak, at: number): Streak => ({
 
 export class Breaker {
   /** Connections that failed. */
-  #all = NONE;
+  #all = none();
   /** Tenants whose last request failed, in the order of these failures. */
   readonly #tenants = new Map<string, Streak>();
+  /** The tenant of the last try for all, and whether another one waits since. */
+  #prober: string | null = null;
+  #isOtherWaiting = false;
   #wasOpen = false;
 
   /** @param changed is called as it opens for a first tenant, and as it is closed for all */
@@ -42,23 +45,36 @@ export class Breaker {
   /** Whether a request that has a net asks the upstream. It takes the try that is due. @param now an instant, ms */
   admits(tenant: string, now: number): boolean {
     this.#forget(now);
-    const open = [this.#all, this.#tenants.get(tenant) ?? NONE].filter(isOpen);
-    if (open.some(({ triesAt }) => now < triesAt)) return false;
-    for (const streak of open) streak.triesAt = now + PROBE_MS;
+    const own = this.#tenants.get(tenant) ?? none();
+    if ((isOpen(own) && now < own.triesAt) || !this.#hasTurn(tenant, now)) return false;
+    own.triesAt = now + PROBE_MS;
+    return true;
+  }
+
+  /** Whether connections work, or this tenant tries one. A tenant leaves every other try to those that wait. */
+  #hasTurn(tenant: string, now: number): boolean {
+    if (!isOpen(this.#all)) return true;
+    const isOther = tenant !== this.#prober;
+    if (now < this.#all.triesAt + (isOther || !this.#isOtherWaiting ? 0 : PROBE_MS)) {
+      this.#isOtherWaiting ||= isOther;
+      return false;
+    }
+    this.#all.triesAt = now + PROBE_MS;
+    [this.#prober, this.#isOtherWaiting] = [tenant, false];
     return true;
   }
 
   /** The upstream answered, with content or with the client's own fault. */
   succeeded(tenant: string): void {
-    this.#all = NONE;
+    this.#all = none();
     this.#tenants.delete(tenant);
     this.#tell();
   }
 
   /** The request of this tenant got a 5xx, or lost its connection. @param now an instant, ms */
   failed(tenant: string, now: number): void {
-    this.#all = NONE;
-    const streak = longer(this.#tenants.get(tenant) ?? NONE, now);
+    this.#all = none();
+    const streak = longer(this.#tenants.get(tenant) ?? none(), now);
     this.#tenants.delete(tenant);
     this.#tenants.set(tenant, streak);
     this.#forget(now);
