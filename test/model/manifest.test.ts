@@ -36,6 +36,7 @@ void t.test('inconsistent stages and exits are named', async (t) => {
       { architecture: { ...architecture, pattern: [{ rotary: 1, window: null }] } },
       /: \/architecture\/pattern\/0\/rotary must be below 1$/,
     ],
+    [{ architecture: { ...architecture, vocab: 2 ** 31 } }, /: \/architecture\/vocab must be <= 16777216$/],
     [{ topK: 65 }, /: \/topK must be at most 64, got 65$/],
     [{ exits: exits.slice(1) }, /: \/exits must be one for each of the \d+ stages$/],
     [{ exits: [second, first, ...exits.slice(2)] }, /: \/exits\/0\/stage must be 0$/],

@@ -83,7 +83,8 @@ export const Architecture = Type.Object({
   kvHeads: Type.Integer({ minimum: 1 }),
   headDim: Type.Integer({ minimum: 1 }),
   ffn: Type.Integer({ minimum: 1 }),
-  vocab: Type.Integer({ minimum: 1 }),
+  /** Above the vocabularies of all known models: a step has a row of so many logits. */
+  vocab: Type.Integer({ minimum: 1, maximum: 2 ** 24 }),
   /** Most positions of a sequence: prompt and answer together. */
   context: Type.Integer({ minimum: 1 }),
   normEps: Type.Number(),
