@@ -2,7 +2,7 @@
  * The whole server as a process, on the embedded model: start and answers at every depth. test/chaos has the faults.
  */
 import t from 'tap';
-import { main, readyUrl, start } from './deploy/helper.js';
+import { main, printed, readyUrl, start } from './deploy/helper.js';
 import { post } from './support/post.js';
 
 interface Completion {
@@ -12,7 +12,20 @@ interface Completion {
 }
 
 const prompt = 'The capital of France is';
-const url = await readyUrl(start(t, process.execPath, [main, 'serve', '--host', '127.0.0.1', '--port', '0']));
+const upstream = ['--upstream', 'http://127.0.0.1:9/v1', '--upstream-model', 'tiny'];
+const server = start(t, process.execPath, [main, 'serve', '--host', '127.0.0.1', '--port', '0', ...upstream]);
+const log = printed(server);
+const url = await readyUrl(server);
+
+void t.test('the log of the start names the upstream models beside the local one', (t) => {
+  const lines = log()
+    .split('\n')
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line) as { msg: string });
+  const listens = lines.find(({ msg }) => msg.startsWith('listening on '));
+  t.match(listens, { model: 'smollm2-135m-sorted', upstreams: ['tiny'], msg: /, the model loads$/ });
+  t.end();
+});
 
 void t.test('answers at every depth are equal streamed and whole, and equal when repeated', async (t) => {
   const depths = ['10', '15', '20', '25', '30'];

@@ -7,8 +7,8 @@ import { scriptedUpstream, upstream } from '../fakes/upstream.js';
 import { thrown } from './helper.js';
 
 const CASES = [
-  { status: 503, model: 'fake', budgetMs: 50 },
-  { status: 504, model: 'big', budgetMs: 400 },
+  { status: 503, code: 'budget_infeasible', model: 'fake', budgetMs: 50 },
+  { status: 504, code: 'deadline_exceeded', model: 'big', budgetMs: 400 },
 ] as const;
 
 for (const stream of [false, true])
@@ -22,7 +22,7 @@ for (const stream of [false, true])
     const { url } = await build(t, refuses, { upstreams: [{ ...upstream, url: there.url }] });
     const openai = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'x' });
     const anthropic = new Anthropic({ baseURL: url, apiKey: 'x' });
-    for (const { status, model, budgetMs } of CASES) {
+    for (const { status, code, model, budgetMs } of CASES) {
       const headers = { 'X-Latency-Budget-Ms': String(budgetMs), 'X-Net': 'land' };
       const body = { model, stream, max_tokens: 9, messages: [{ role: 'user' as const, content: 'Hello' }] };
       for (const ask of [
@@ -30,7 +30,9 @@ for (const stream of [false, true])
         () => anthropic.messages.create(body, { headers }),
       ]) {
         asked = 0;
-        t.match(await thrown(ask()), { status });
+        const error = (await thrown(ask())) as { readonly status: number; readonly error: object };
+        t.equal(error.status, status);
+        t.match(JSON.stringify(error.error), `"code":"${code}"`, 'the body of the server');
         t.equal(asked, 1, `${status}: a wait of an SDK ends with a further request`);
       }
     }
