@@ -58,6 +58,8 @@ class Round {
   readonly requests: PlannedRequest[];
   /** The same of nets that sleep. */
   readonly #nets: PlannedRequest[];
+  /** The last rejection of each likeness, and how many requests it was beside: a burst asks the same many times. */
+  readonly #rejected = new Map<string, { readonly beside: number; readonly rejected: Rejected }>();
 
   constructor(
     private readonly state: Snapshot,
@@ -71,6 +73,8 @@ class Round {
   decide(choices: readonly Sequence[]): (PlannedRequest | Rejected)[] {
     const first = at(choices, 0);
     if (first.isAsleep) return this.#arm(choices);
+    const like = this.#rejected.size === 0 ? undefined : this.#rejected.get(this.#likenessOf(choices));
+    if (like?.beside === this.requests.length) return choices.map(() => like.rejected);
     if (first.budget?.onMiss === 'reject') {
       if (!this.#isPromised(choices)) return this.#reject(choices);
       return choices.map((each) => this.#take(each, true));
@@ -169,8 +173,18 @@ class Round {
   }
 
   #reject(choices: readonly Sequence[]): Rejected[] {
-    const leastFeasibleMs = this.#leastBudget(choices);
-    return choices.map(() => ({ kind: 'reject', leastFeasibleMs }));
+    const rejected: Rejected = { kind: 'reject', leastFeasibleMs: this.#leastBudget(choices) };
+    this.#rejected.set(this.#likenessOf(choices), { beside: this.requests.length, rejected });
+    return choices.map(() => rejected);
+  }
+
+  /** Requests that ask for the same have the same likeness, up to the grains of costs and instants. */
+  #likenessOf(choices: readonly Sequence[]): string {
+    const each = proposed(this.state, at(choices, 0));
+    const { isExactLength, kind, lands, maxTokens, tenant } = each.sequence;
+    const budget = { ...each.terms.budget, end: Math.ceil(each.end / LIKE_MS) };
+    const terms = [choices.length, isExactLength, lands, maxTokens, each.minExit, each.prefillMs(each.minExit)];
+    return JSON.stringify([tenant, kind, budget, ...terms]);
   }
 
   /**
@@ -193,6 +207,8 @@ class Round {
   }
 }
 
+/** Deadlines within so many ms are alike, for rejections of one step. */
+const LIKE_MS = 10;
 /** The longest budget that a rejection names, ms: a day. */
 const LONGEST_MS = 86_400_000;
 /** Budgets that a rejection tries, at most, with the factor between two. */

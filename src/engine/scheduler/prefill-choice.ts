@@ -15,7 +15,7 @@ type ExitOf = (each: PlannedRequest) => ExitIndex;
 const liveOf = ({ requests }: Snapshot): PlannedRequest[] => requests.filter(({ isLive }) => isLive);
 
 /**
- * The rows without a promise that skip a step: they have had their share of the machine, and a promise would be late if
+ * The rows without a promise that skip a step. They have had their share of the machine, and a promise would be late if
  * all live requests ran at full pace.
  */
 export function pausedRows(state: Snapshot, exitOf: ExitOf): ReadonlySet<PlannedRequest> {
