@@ -42,7 +42,7 @@ function program(finish: (code: number) => void): Command {
     .command('openapi')
     .description('print the OpenAPI document of this server')
     .action(async () => {
-      const { openapiDocument } = await import('../gateway/http/openapi.js');
+      const { openapiDocument } = await import('../gateway/http/app.js');
       output().write(await openapiDocument(VERSION));
     });
 

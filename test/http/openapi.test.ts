@@ -5,7 +5,7 @@ import type { TSchema } from 'typebox';
 import { Value } from 'typebox/value';
 import { VERSION } from '../../src/cli/cli.js';
 import { packageRoot } from '../../src/cli/options/config.js';
-import { openapiDocument } from '../../src/gateway/http/openapi.js';
+import { openapiDocument } from '../../src/gateway/http/app.js';
 import { build, type TestServer } from '../fakes/server.js';
 import { openKey } from '../../src/gateway/http/keys.js';
 import type { FakeEngine } from '../fakes/engine.js';

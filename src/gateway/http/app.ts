@@ -1,14 +1,18 @@
 /** Composes the HTTP server, with or without a local model. */
 import cors from '@fastify/cors';
 import type { FastifyInstance } from 'fastify';
+import { pino } from 'pino';
+import { type ApiContext, openPolicy } from '../api/context.js';
 import { browserHeaders } from '../api/schemas/headers.js';
-import { registerBody, registerBodySum } from './body.js';
+import { registerArrival, registerBody } from './body.js';
 import { identified } from './caller.js';
 import { type GatewayContext, isLocal } from './context.js';
-import { describeRoutes, registerDocs } from './docs.js';
+import { describeRoutes } from './docs.js';
 import { registerEndpoints } from './endpoints.js';
 import { registerHealth, registerMetrics } from './operations.js';
 import { registerPlayground } from './playground.js';
+import { resolveOptions } from '../../cli/options/config.js';
+import { createSeries } from '../telemetry/series.js';
 import { traced } from './request-log.js';
 import { createServer, onArrival } from './server.js';
 import { rejectedWhenDraining } from './shutdown.js';
@@ -22,13 +26,12 @@ export async function createApp(context: GatewayContext): Promise<FastifyInstanc
   onArrival(app, [traced(context)]);
   await registerCors(app, options.corsOrigin);
   onArrival(app, [rejectedWhenDraining(context), identified(context)]);
-  registerBodySum(app, options.maxBody);
+  registerArrival(app, options.maxBody);
   registerTurns(app);
   registerUpstreams(app, context);
   registerBody(app);
   if (isLocal(context)) {
     await describeRoutes(app, context.version);
-    await registerDocs(app);
     registerEndpoints(app, context);
     registerPlayground(app);
   } else registerWithoutLocal(app, context);
@@ -62,4 +65,25 @@ async function registerCors(app: FastifyInstance, origins: readonly string[]): P
     // With this option on, the plugin rejects a plain OPTIONS with a text body instead of JSON.
     strictPreflight: false,
   });
+}
+
+/**
+ * The OpenAPI document as text, reproducible byte by byte. `npm run openapi` writes the committed file; CI compares it.
+ * The app describes its routes, and serves no request.
+ */
+export async function openapiDocument(version: string): Promise<string> {
+  const app = await createApp({
+    api: {} as ApiContext,
+    series: createSeries('none'),
+    options: resolveOptions({}, {}),
+    apiKeys: [],
+    tracing: null,
+    version,
+    policy: openPolicy,
+    log: pino({ level: 'silent' }),
+    draining: false,
+  });
+  const text = `${JSON.stringify(app.swagger(), null, 2)}\n`;
+  await app.close();
+  return text;
 }

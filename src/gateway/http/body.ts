@@ -65,26 +65,6 @@ function logUnknown(request: FastifyRequest, body: object, properties: object): 
   if (fields.length > 0) request.log.info({ fields }, 'unknown fields ignored');
 }
 
-export function registerBody(app: FastifyInstance): void {
-  app.addHook('preParsing', (request, _reply, _payload, done) => {
-    const encoding = request.headers['content-encoding'];
-    if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
-      const message = `The body must be sent uncompressed, without content-encoding, got ${quoted(encoding)}.`;
-      throw new ApiError('unsupported_media_type', message, 'content-encoding');
-    }
-    done();
-  });
-  app.addHook('preValidation', (request, _reply, done) => {
-    const schema = request.routeOptions.schema?.body as Schema | undefined;
-    if (schema !== undefined) {
-      if (isObject(request.body)) rejectMany(request.body);
-      request.body = withoutNulls(request.body, schema);
-      if (isObject(request.body)) logUnknown(request, request.body, schema.properties ?? {});
-    }
-    done();
-  });
-}
-
 /** Largest bodies that a tenant alone may have on their way. All tenants together have under twice as many. */
 const MOST_BODIES = 16;
 
@@ -93,30 +73,44 @@ const MOST_BODIES = 16;
  * Tenants share the sum.
  * @param maxBody largest body, bytes; a body of an unknown length counts as one
  */
-export function registerBodySum(app: FastifyInstance, maxBody: number): void {
+export function registerArrival(app: FastifyInstance, maxBody: number): void {
   const shares = new FairQuota(MOST_BODIES * maxBody);
-  /** Gives back the bytes of a request's body. */
-  const held = new WeakMap<FastifyRequest, () => void>();
   app.addHook('preParsing', (request, _reply, _payload, done) => {
-    const stated = Number(request.headers['content-length'] ?? maxBody);
-    const bytes = Math.min(maxBody, stated);
-    const { tenant } = request.caller;
+    const { headers, caller, response } = request;
+    const { tenant } = caller;
+    const bytes = Math.min(maxBody, Number(headers['content-length'] ?? maxBody));
     if (bytes > shares.available(tenant)) {
       const message = `Bodies of ${shares.held(tenant)} bytes are on their way; try again shortly.`;
       throw new ApiError('overloaded', message, null, {}, 1000);
     }
     shares.acquire(tenant, bytes);
-    let isHeld = true;
-    const give = (): void => {
-      if (isHeld) shares.release(tenant, bytes);
-      isHeld = false;
+    request.bodyArrived = () => {
+      request.bodyArrived = null;
+      shares.release(tenant, bytes);
     };
-    held.set(request, give);
-    request.response.onClosed(give);
+    response.onClosed(() => request.bodyArrived?.());
+    const encoding = headers['content-encoding'];
+    if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
+      const message = `The body must be sent uncompressed, without content-encoding, got ${quoted(encoding)}.`;
+      throw new ApiError('unsupported_media_type', message, 'content-encoding');
+    }
     done();
   });
   app.addHook('preValidation', (request, _reply, done) => {
-    held.get(request)?.();
+    request.bodyArrived?.();
+    done();
+  });
+}
+
+/** Cleans the bodies that the schemas of routes check. */
+export function registerBody(app: FastifyInstance): void {
+  app.addHook('preValidation', (request, _reply, done) => {
+    const schema = request.routeOptions.schema?.body as Schema | undefined;
+    if (schema !== undefined) {
+      if (isObject(request.body)) rejectMany(request.body);
+      request.body = withoutNulls(request.body, schema);
+      if (isObject(request.body)) logUnknown(request, request.body, schema.properties ?? {});
+    }
     done();
   });
 }

@@ -81,5 +81,7 @@ declare module 'fastify' {
     cancelFields: (() => Readonly<Record<string, unknown>>) | null;
     /** Null if tracing is off. */
     trace: RequestTrace | null;
+    /** Gives back the share that the bytes of its body hold until they are there; null: it holds none. */
+    bodyArrived: (() => void) | null;
   }
 }

@@ -96,7 +96,12 @@ export function schemaOf(endpoint: PlainEndpoint | GeneratingEndpoint<object>) {
   };
 }
 
-/** Collects the schemas of the routes registered after it. `app.swagger()` is the document. */
+const LOGO =
+  '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 120 32"><text y="25" font-size="24" fill="#fff">Sortie</text></svg>';
+
+/**
+ * Serves the document of the routes registered after it, `app.swagger()`, and a page with forms to call it.
+ */
 export async function describeRoutes(app: FastifyInstance, version: string): Promise<void> {
   app.addSchema({ $id: ERROR_SCHEMA_ID, ...ErrorAnswer });
   app.addSchema({ $id: MESSAGES_ERROR_ID, ...MessagesErrorAnswer });
@@ -124,13 +129,6 @@ export async function describeRoutes(app: FastifyInstance, version: string): Pro
       tags: ['OpenAI', 'Anthropic', 'Sortie', 'Tokens', 'Operations'].map((name) => ({ name })),
     },
   });
-}
-
-const LOGO =
-  '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 120 32"><text y="25" font-size="24" fill="#fff">Sortie</text></svg>';
-
-/** Serves the document, and a page with forms to call it. */
-export async function registerDocs(app: FastifyInstance): Promise<void> {
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger());
   await app.register(swaggerUi, {
     routePrefix: '/docs',

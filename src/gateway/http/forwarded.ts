@@ -99,10 +99,8 @@ export function networkOf(address: string): string {
   const [bare = ''] = address.split('%');
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(bare)?.[1];
   if (mapped !== undefined || !isIPv6(bare)) return mapped ?? address;
-  const [head = '', tail = ''] = bare.split('::');
-  const before = head === '' ? [] : head.split(':');
-  const after = tail === '' ? [] : tail.split(':');
-  const zeros = bare.includes('::') ? Array.from({ length: 8 - before.length - after.length }, () => '0') : [];
-  const groups = [...before, ...zeros, ...after].slice(0, GROUPS);
+  const [before = [], after] = bare.split('::').map((part) => part.split(':').filter(Boolean));
+  const zeros = after === undefined ? 0 : 8 - before.length - after.length;
+  const groups = [...before, ...Array<string>(zeros).fill('0'), ...(after ?? [])].slice(0, GROUPS);
   return groups.map((group) => parseInt(group, 16).toString(16)).join(':');
 }

@@ -17,13 +17,6 @@ const TYPES: Readonly<Record<string, string>> = {
 /** The page may load and call its own origin only. */
 const POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-interface File {
-  readonly url: string;
-  readonly type: string;
-  readonly text: string;
-  readonly caching: string;
-}
-
 export function registerPlayground(app: FastifyInstance): void {
   const dir = join(packageRoot, 'src', 'web');
   // A deployment may omit the page. The API does not depend on it.
@@ -31,20 +24,18 @@ export function registerPlayground(app: FastifyInstance): void {
     app.log.warn('no playground: src/web is not installed');
     return;
   }
-  for (const { url, type, text, caching } of pageFiles(dir)) {
+  const serve = (url: string, file: string, type: string, caching: string): void => {
+    const text = readFileSync(file, 'utf8');
     app.get(url, { schema: { hide: true } }, (_request, reply) =>
       reply.type(type).header('content-security-policy', POLICY).header('cache-control', caching).send(text),
     );
-  }
-}
-
-/** index.html at /; its styles, modules, icon, and Marked (50 kB, MIT), which reads Markdown, below /playground/. */
-function pageFiles(dir: string): File[] {
-  const files = readdirSync(dir).flatMap((name) => {
+  };
+  // index.html at /; its styles, modules, icon, and Marked (50 kB, MIT), which reads Markdown, below /playground/.
+  for (const name of readdirSync(dir)) {
     const type = TYPES[extname(name)];
-    const url = name === 'index.html' ? '/' : `/playground/${name}`;
-    return type === undefined ? [] : [{ url, type, text: readFileSync(join(dir, name), 'utf8'), caching: 'no-cache' }];
-  });
-  const marked = readFileSync(fileURLToPath(import.meta.resolve('marked')), 'utf8');
-  return [...files, { url: '/playground/marked.js', type: SCRIPT, text: marked, caching: 'max-age=86400' }];
+    if (type !== undefined)
+      serve(name === 'index.html' ? '/' : `/playground/${name}`, join(dir, name), type, 'no-cache');
+  }
+  const marked = fileURLToPath(import.meta.resolve('marked'));
+  serve('/playground/marked.js', marked, SCRIPT, 'max-age=86400');
 }

@@ -14,7 +14,7 @@ const hundredths = (ms: number): number => Math.round(ms * 100) / 100;
 /** Logs and counts a request at its end. Fastify calls onResponse for no client that disconnected. */
 export function logged({ series, options }: GatewayContext): Step {
   return (request, reply) => {
-    Object.assign(request, { logFields: {}, answer: null, cancelFields: null, trace: null });
+    Object.assign(request, { logFields: {}, answer: null, cancelFields: null, trace: null, bodyArrived: null });
     request.response.onClosed(() => {
       const { method, response, logFields, cancelFields, answer, forwarded } = request;
       if (!response.isSent) Object.assign(logFields, { cancelled: true }, cancelFields?.());

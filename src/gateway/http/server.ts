@@ -49,6 +49,11 @@ const fastifyOptions = ({ options, log }: GatewayContext) => ({
   },
 });
 
+/** The fields of a request: V8 gives all requests one shape. */
+const DECORATIONS = [
+  ...(['forwarded', 'response', 'caller', 'logFields', 'answer', 'cancelFields', 'trace', 'bodyArrived'] as const),
+];
+
 /** Runs steps on each request that arrives, in one hook: a hook of its own costs each of them microseconds. */
 export function onArrival(app: FastifyInstance, steps: readonly Step[]): void {
   app.addHook('onRequest', (request, reply, done) => {
@@ -87,8 +92,7 @@ export function createServer(context: GatewayContext, needsKey = true): FastifyI
   app.removeContentTypeParser('text/plain');
   registerJson(app);
   registerErrors(app);
-  for (const name of ['forwarded', 'response', 'caller', 'logFields', 'answer', 'cancelFields', 'trace'] as const)
-    app.decorateRequest(name);
+  for (const name of DECORATIONS) app.decorateRequest(name);
   // The count of faults starts at 0: an alert asks for an increase, and a new series shows none at its first fault.
   // Only POST routes start, since a GET handler can hardly fail.
   app.addHook('onRoute', ({ method, url }) => {

@@ -35,16 +35,13 @@ class Supervisor {
   #code = 0;
   /** Collections of series, and the workers that each waits for. */
   readonly #collections = new Map<() => void, Set<number>>();
-  readonly #done: (code: number) => void;
-  readonly done: Promise<number>;
+  #done: (code: number) => void = () => undefined;
+  readonly done = new Promise<number>((resolve) => (this.#done = resolve));
 
   constructor(
     private readonly count: number,
     private readonly log: Logger,
   ) {
-    let done: (code: number) => void = () => undefined;
-    this.done = new Promise((resolve) => (done = resolve));
-    this.#done = done;
     // A fault of the options or of the port shows once.
     this.#start();
   }

@@ -4,8 +4,7 @@
  * Must not know: requests, HTTP.
  */
 import type { ReadyMessage, StepMessage, StepWork, TokenEvent } from '../../protocol/index.js';
-import { startAtZero } from './series-makers.js';
-import { SERVICE_CLASSES, type Series } from './series.js';
+import { SERVICE_CLASSES, startAtZero, type Series } from './series.js';
 
 /**
  * Tokens of one block in `cache_config_info`. The engine counts KV memory in tokens, but llm-d's picker assumes blocks
