@@ -8,7 +8,7 @@ import { type Policy, defaultPolicy } from '../../src/engine/scheduler/policy.js
 import type { Scheduler } from '../../src/engine/scheduler/scheduler.js';
 import { Sequence } from '../../src/engine/scheduler/sequence.js';
 import { type Occupancy, type Snapshot, snapshotOf } from '../../src/engine/scheduler/snapshot.js';
-import type { Planned, PrefillChunk, Rejected } from '../../src/engine/scheduler/types.js';
+import type { Planned, Rejected } from '../../src/engine/scheduler/types.js';
 import { type Outcome, type SimulatedStep, simulate } from '../simulator/simulated-engine.js';
 import { type Machine, simulatedScheduler, unitsOfShape } from '../simulator/machine.js';
 import type { SimulatedRequest } from '../simulator/simulated-request.js';
@@ -190,14 +190,14 @@ export function planOf(
 ): {
   readonly exits: ReadonlyMap<string, number>;
   readonly paused: readonly string[];
-  readonly chunks: readonly PrefillChunk[];
+  readonly chunks: readonly { readonly id: string; readonly positions: number }[];
 } {
   const { exits, paused, chunks } = planner.decide(state);
   const layerOf = (each: Sequence): number => layers[exits.get(each) ?? each.exit] ?? NaN;
   return {
     exits: new Map(state.live.map((each) => [each.id, layerOf(each)])),
     paused: [...paused].map(({ id }) => id),
-    chunks,
+    chunks: chunks.map(({ sequence: { id }, positions }) => ({ id, positions })),
   };
 }
 

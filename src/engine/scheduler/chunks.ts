@@ -36,16 +36,10 @@ export function selectChunks(
   { prefillChunk, mostPrefill }: ChunkLimits,
 ): ChunkWork[] {
   const chunks: ChunkWork[] = [];
-  for (const { id, positions } of planned) {
-    const sequence = slots.running.find((each) => each.id === id);
-    if (sequence === undefined) continue;
-    if (
-      slots.awaits(
-        sequence,
-        chunks.map((chunk) => chunk.sequence),
-      )
-    )
-      continue;
+  for (const { sequence, positions } of planned) {
+    const ahead = chunks.map((chunk) => chunk.sequence);
+    // The step's memory may have taken its slot.
+    if (sequence.slot === null || slots.awaits(sequence, ahead)) continue;
     // The prompt starts from the prefix that another prompt has computed by this step.
     slots.share(sequence);
     chunks.push(chunkOf(sequence, Math.min(positions, prefillChunk), model));

@@ -173,7 +173,7 @@ export class Planner {
    */
   #chargeShare(state: Snapshot, [first]: readonly PrefillChunk[]): void {
     const { now, policy, requests, model, chunk } = state;
-    const prompt = requests.find(({ sequence }) => sequence.id === first?.id);
+    const prompt = requests.find(({ sequence }) => sequence === first?.sequence);
     const hasPromises = requests.some(({ isPromised }) => isPromised);
     if (hasPromises && (first === undefined || prompt?.isPromised !== false)) return;
     const ms = promptMs(model, deepestOf(model.shape), first?.positions ?? chunk, chunk);

@@ -78,7 +78,7 @@ export function choosePrefill(
     const positions = sizes.findLast((size) => msOf(size) <= roomMs) ?? least;
     if (positions === 0 || ms + msOf(positions) > slackMs(state, rows, prompt, exitOf)) break;
     ms += msOf(positions);
-    chunks.push({ id: prompt.sequence.id, positions });
+    chunks.push({ sequence: prompt.sequence, positions });
     // Beside a deadline one prompt after the other ends: prompts that share the time would all be late.
     if (positions < (isDated ? gap : Math.min(gap, chunk))) break;
   }

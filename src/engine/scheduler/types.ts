@@ -4,6 +4,7 @@
  * All times are milliseconds; instants ("...At", now) are on one monotonic clock of the caller's choice.
  */
 import type { Admitted, ArmedEvent } from '../../protocol/index.js';
+import type { Sequence } from './sequence.js';
 
 /** When an answer ends early. Instants are of the engine's clock. */
 export interface LandingWindow {
@@ -36,7 +37,7 @@ export type Admission = Planned | Armed | Rejected;
 
 /** A part of one prompt that the next step prefills. */
 export interface PrefillChunk {
-  readonly id: string;
+  readonly sequence: Sequence;
   /** Counted from the stage of its exit that is furthest behind. */
   readonly positions: number;
 }
