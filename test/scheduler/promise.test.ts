@@ -122,6 +122,8 @@ void t.test('a promise counts the positions of the KV cache: prompts and what th
   const waiting = [exact('a'), exact('b'), exact('c')];
   t.same(lateOf({ waiting, kvPositions: 750 }), [], 'three times 200 positions and 50 tokens');
   t.same(lateOf({ waiting, kvPositions: 749 }), ['a', 'b', 'c'], 'they do not fit together');
+  t.same(lateOf({ waiting, slots: 2, kvPositions: 500 }), [], 'no more than the slots have positions at once');
+  t.same(lateOf({ waiting, slots: 2, kvPositions: 499 }), ['a', 'b', 'c'], 'two at once do not fit');
 });
 
 void t.test('a net starts no later than the nets due behind it, since all may start together', async (t) => {
