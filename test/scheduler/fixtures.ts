@@ -53,6 +53,7 @@ export interface Given {
   readonly maxExit?: number;
   readonly serviceClass?: ServiceClass;
   readonly isDryRun?: boolean;
+  readonly isNet?: boolean;
   /** Positions by unit. */
   readonly frontier?: readonly number[];
   /** Whether its text may end at the end of a sentence; default: true. */
@@ -77,6 +78,7 @@ export function asking(id: string, budget: Budget | null, given: Given = {}, own
     ...(given.tenant !== undefined && { tenant: given.tenant }),
     ...(given.mayEnd === false && { grammar: JSON_TEXT }),
     ...(given.isDryRun === true && { isDryRun: true }),
+    ...(given.isNet === true && { isNet: true }),
   });
   const sequence = new Sequence(request, own.exits);
   for (let i = 0; i < generated; i++) sequence.tokens.push(7);

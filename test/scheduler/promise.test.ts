@@ -122,8 +122,11 @@ void t.test('a promise counts the positions of the KV cache: prompts and what th
   const waiting = [exact('a'), exact('b'), exact('c')];
   t.same(lateOf({ waiting, kvPositions: 750 }), [], 'three times 200 positions and 50 tokens');
   t.same(lateOf({ waiting, kvPositions: 749 }), ['a', 'b', 'c'], 'they do not fit together');
-  t.same(lateOf({ waiting, slots: 2, kvPositions: 500 }), [], 'no more than the slots have positions at once');
-  t.same(lateOf({ waiting, slots: 2, kvPositions: 499 }), ['a', 'b', 'c'], 'two at once do not fit');
+  const mixed = { waiting: [...waiting, asking('long', total(60_000), { promptLength: 350 })], slots: 2 };
+  t.same(lateOf({ ...mixed, kvPositions: 650 }), [], 'the longest two have positions at once');
+  t.equal(lateOf({ ...mixed, kvPositions: 649 }).length, 4);
+  const net = [landing('net', 60_000, { isNet: true, maxTokens: 4000 })];
+  t.same(lateOf({ waiting: net, kvPositions: 300 }), [], 'a net ends behind its sentence');
 });
 
 void t.test('a net starts no later than the nets due behind it, since all may start together', async (t) => {
