@@ -1,7 +1,7 @@
 /** Checks before a conversion writes anything: sizes, and that each tensor of the architecture has its shape. */
-import type { Architecture } from '../engine/model/architecture.js';
+import { type Architecture, kindOf, leaderOf, ofLayer } from '../engine/model/architecture.js';
 import { ConvertError } from './conversion-error.js';
-import { EMBEDDING, FINAL_NORM, HEAD, LAYER, trunkLayer } from './source.js';
+import { EMBEDDING, FINAL_NORM, HEAD, LAYER, PER_LAYER, trunkLayer } from './source.js';
 import type { ModelSource, Part, Tensors } from './source.js';
 
 /** Longest context: the graphs hold tables of all positions, 64 bytes and more each. */
@@ -15,9 +15,6 @@ export function checkArchitecture(arch: Architecture): void {
   for (const key of ['layers', 'hidden', 'heads', 'kvHeads', 'headDim', 'ffn', 'vocab', 'context'] as const)
     rule(Number.isInteger(arch[key]) && arch[key] > 0, `${key} must be a positive integer, got ${arch[key]}`);
   rule(arch.context <= MAX_CONTEXT, `context must be at most ${MAX_CONTEXT}, got ${arch.context}`);
-  rule(arch.heads % arch.kvHeads === 0, `heads (${arch.heads}) must be a multiple of KV heads (${arch.kvHeads})`);
-  // GroupQueryAttention's rotary kernels step in multiples of 8 pairs.
-  rule(arch.headDim % 16 === 0, `head size must be a multiple of 16, got ${arch.headDim}`);
   // Other values make every answer NaN, and JSON has no NaN for the manifest.
   const positive = (fields: object): void => {
     for (const [key, value] of Object.entries(fields))
@@ -29,10 +26,11 @@ export function checkArchitecture(arch: Architecture): void {
   const { normEps, attentionScale, softcap, logitSoftcap, embeddingScale, queryGrowth } = arch;
   positive({ normEps, attentionScale, softcap, logitSoftcap, embeddingScale, ...queryGrowth });
   if (queryGrowth !== null) whole('originalContext', queryGrowth.originalContext);
-  for (const { theta, width, scaling } of arch.rotary) {
+  for (const [table, { theta, width, scaling }] of arch.rotary.entries()) {
+    const headDim = arch.pattern.find(({ rotary }) => rotary === table)?.headDim ?? arch.headDim;
     rule(
-      width > 0 && width % 2 === 0 && width <= arch.headDim,
-      `rotary width must be an even number up to the head size (${arch.headDim}), got ${width}`,
+      width > 0 && width % 2 === 0 && width <= headDim,
+      `rotary width must be an even number up to the head size (${headDim}), got ${width}`,
     );
     positive({ ropeTheta: theta, ...scaling });
     if (scaling !== null && 'originalContext' in scaling) whole('originalContext', scaling.originalContext);
@@ -41,28 +39,47 @@ export function checkArchitecture(arch: Architecture): void {
       rule(length === width / 2, `rotary factors must be ${width / 2}, one for each pair, got ${length}`);
     positive(Object.fromEntries([...scaling.shortFactors, ...scaling.longFactors].entries()));
   }
-  for (const { window } of arch.pattern)
+  for (const { window, headDim = arch.headDim, kvHeads = arch.kvHeads } of arch.pattern) {
     rule(
       window === null || (Number.isInteger(window) && window > 0),
       `windows must be positive integers, got ${window}`,
     );
+    rule(arch.heads % kvHeads === 0, `heads (${arch.heads}) must be a multiple of KV heads (${kvHeads})`);
+    // GroupQueryAttention's rotary kernels step in multiples of 8 pairs.
+    rule(headDim % 16 === 0, `head size must be a multiple of 16, got ${headDim}`);
+  }
+  const { sharing, layers } = arch;
+  for (let layer = sharing?.first ?? layers; layer < layers; layer++)
+    rule(leaderOf(arch, layer) >= 0, `layer ${layer} must have a layer of its kind in front of the sharing ones`);
 }
 
-/** Returns the shape of each tensor of a layer. */
-export function layerShapes(arch: Architecture): ReadonlyMap<Part, number[]> {
+/**
+ * Returns the shape of each tensor of a layer.
+ * @param place of the layer in its exit's stack; absent: one with all parts, in the sizes of the architecture
+ */
+export function layerShapes(whole: Architecture, place?: number): ReadonlyMap<Part, number[]> {
+  const arch = place === undefined ? whole : ofLayer(whole, place);
+  const hasKeys = place === undefined || place < (whole.sharing?.first ?? Infinity);
+  const hasValues = hasKeys && (place === undefined || !kindOf(whole, place).keysAsValues);
   const { hidden, ffn, headDim, norms, qkNorm } = arch;
   const q = arch.heads * headDim;
   const kv = arch.kvHeads * headDim;
   const shapes = new Map<Part, number[]>();
   if (norms !== 'post') shapes.set('attnNorm', [hidden]);
-  shapes.set('q', [q, hidden]).set('k', [kv, hidden]).set('v', [kv, hidden]).set('o', [hidden, q]);
+  shapes.set('q', [q, hidden]).set('o', [hidden, q]);
+  if (hasKeys) shapes.set('k', [kv, hidden]);
+  if (hasValues) shapes.set('v', [kv, hidden]);
   if (norms !== 'post') shapes.set('mlpNorm', [hidden]);
   shapes.set('gate', [ffn, hidden]).set('up', [ffn, hidden]).set('down', [hidden, ffn]);
   if (arch.qkvBias) shapes.set('qBias', [q]).set('kBias', [kv]).set('vBias', [kv]);
   if (arch.outputBias) shapes.set('oBias', [hidden]);
   if (qkNorm !== 'none') shapes.set('qNorm', [qkNorm === 'head' ? headDim : q]);
-  if (qkNorm !== 'none') shapes.set('kNorm', [qkNorm === 'head' ? headDim : kv]);
+  if (qkNorm !== 'none' && hasKeys) shapes.set('kNorm', [qkNorm === 'head' ? headDim : kv]);
   if (norms !== 'pre') shapes.set('attnOutNorm', [hidden]).set('mlpOutNorm', [hidden]);
+  const { perLayer, layerScale } = arch;
+  if (perLayer !== undefined)
+    shapes.set('perLayerGate', [perLayer, hidden]).set('perLayerUp', [hidden, perLayer]).set('perLayerNorm', [hidden]);
+  if (layerScale) shapes.set('layerScale', [1]);
   return shapes;
 }
 
@@ -114,8 +131,16 @@ export function checkTensors(source: ModelSource, isReplaced: (layer: number, pa
     // The file of a model with a tied head may hold the head as well.
     yield [HEAD, arch.tiedHead ? null : [arch.vocab, arch.hidden]];
     for (let i = 0; i < arch.layers; i++)
-      for (const [part, shape] of layerShapes(arch))
+      for (const [part, shape] of layerShapes(arch, i))
         yield [trunkLayer(i) + LAYER[part], isReplaced(i, part) ? null : shape];
+    // A checkpoint may hold the unused keys and values of layers that share them.
+    for (let i = arch.sharing?.first ?? arch.layers; i < arch.layers; i++)
+      for (const part of ['k', 'v', 'kNorm'] as const) yield [trunkLayer(i) + LAYER[part], null];
+    const { perLayer, layers, vocab, hidden } = arch;
+    if (perLayer === undefined) return;
+    yield [PER_LAYER.table, [vocab, layers * perLayer]];
+    yield [PER_LAYER.projection, [layers * perLayer, hidden]];
+    yield [PER_LAYER.norm, [perLayer]];
   }
   checkShapes(source, shapes());
 }

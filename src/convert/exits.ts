@@ -120,7 +120,7 @@ function blocksOf(
     shapes.set(exitNorm(exit), [arch.hidden]);
     for (let i = 0; i < depth; i++) {
       addLayer(table, blocks.layer, exitLayer(exit, i), exitLayer(exit, i));
-      for (const [part, shape] of layerShapes(arch)) shapes.set(exitLayer(exit, i) + LAYER[part], shape);
+      for (const [part, shape] of layerShapes(arch, exit + i)) shapes.set(exitLayer(exit, i) + LAYER[part], shape);
     }
   }
   const source = { ...byTable(stored, table), close: stored.close };

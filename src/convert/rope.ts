@@ -6,7 +6,7 @@
  * another width, channels of queries and keys take another order, the same in both, which leaves their products as they
  * are. The wider table has pairs that do not turn (cosine 1, sine 0), and channels beyond the model's width fill them.
  */
-import type { Architecture, RopeScaling, Rotary } from '../engine/model/architecture.js';
+import type { RopeScaling, Rotary } from '../engine/model/architecture.js';
 import type { StageLayer } from './graphs/layer.js';
 import { LAYER, type SourceTensor } from './source.js';
 import { inOrder, reordered } from './weight.js';
@@ -42,6 +42,9 @@ function divisorOf({ width, theta, scaling }: Rotary, context: number): (frequen
       return yarnFactor(width, theta, scaling);
     case 'longrope':
       return longDivisor(scaling, context);
+    case 'proportional':
+      // An infinite divisor leaves a pair where it is.
+      return (_, i) => (i < scaling.pairs ? scaling.factor : Infinity);
   }
 }
 
@@ -118,8 +121,8 @@ export function kernelTables(rotary: Rotary, context: number): { cos: Float32Arr
 }
 
 /** The layer with its queries and keys in the order of the kernels. */
-export function orderedLayer(layer: StageLayer, arch: Architecture): StageLayer {
-  const { source, prefix, kind, calibration } = layer;
+export function orderedLayer(layer: StageLayer): StageLayer {
+  const { source, prefix, kind, arch, calibration } = layer;
   const rotary = kind.rotary === null ? undefined : arch.rotary[kind.rotary];
   const order = rotary === undefined ? null : channelOrder(rotary, arch.headDim);
   if (order === null) return layer;

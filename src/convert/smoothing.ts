@@ -53,13 +53,13 @@ export function smoothingFactors(squares: Float32Array, columnMaxima: Float32Arr
 }
 
 /** Returns the layer with smoothed tensors, and with the statistics of its smoothed inputs. */
-export function smoothedLayer(layer: StageLayer, arch: Architecture): StageLayer {
-  const factors = factorsOf(layer, arch);
+export function smoothedLayer(layer: StageLayer): StageLayer {
+  const factors = factorsOf(layer);
   return { ...layer, source: smoothedSource(layer, factors), calibration: layer.calibration.smoothed(factors) };
 }
 
 /** The factors of a layer's inputs; null for an input without statistics. */
-function factorsOf({ source, prefix, calibration }: StageLayer, arch: Architecture): LayerFactors {
+function factorsOf({ source, prefix, calibration, arch }: StageLayer): LayerFactors {
   const factors = (squares: Float32Array | null, fold: (maxima: Float32Array) => Float32Array, ...readers: Part[]) =>
     squares &&
     smoothingFactors(squares, fold(columnMaxima(readers.map((part) => source.tensor(prefix + LAYER[part])))));

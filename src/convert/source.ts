@@ -46,11 +46,22 @@ export const LAYER = {
   /** Norms of the outputs of attention and MLP, in front of the residual sums. */
   attnOutNorm: 'attention_output_norm.weight',
   mlpOutNorm: 'mlp_output_norm.weight',
+  /** Gate, projection and norm of the layer's own input of the token; the multiplier at the layer's end. */
+  perLayerGate: 'per_layer_input_gate.weight',
+  perLayerUp: 'per_layer_projection.weight',
+  perLayerNorm: 'post_per_layer_input_norm.weight',
+  layerScale: 'layer_scalar',
 } as const;
 export type Part = keyof typeof LAYER;
 export const EMBEDDING = 'model.embed_tokens.weight';
 export const FINAL_NORM = 'model.norm.weight';
 export const HEAD = 'lm_head.weight';
+/** The layers' own inputs: a table [V, L * P], a projection [L * P, H] of the embedding, and a norm [P] of that. */
+export const PER_LAYER = {
+  table: 'model.embed_tokens_per_layer.weight',
+  projection: 'model.per_layer_model_projection.weight',
+  norm: 'model.per_layer_projection_norm.weight',
+} as const;
 /** The norm of the states that a prompt exit's keys and values follow from. */
 export const PROMPT_NORM = 'model.norm_swiftkv.weight';
 
@@ -76,6 +87,8 @@ export interface Recipes {
   readonly embedding: Recipe;
   readonly norm: Recipe;
   readonly head: Recipe;
+  /** Of the layers' own inputs. */
+  readonly perLayer: Readonly<Record<keyof typeof PER_LAYER, Recipe>>;
 }
 
 /** Text files of a model folder, and the token ids that the engine needs. */
@@ -120,6 +133,8 @@ export interface ModelSource extends TensorFile {
   /** SPDX id, or "unknown". */
   readonly licence: string;
   readonly origin: string;
+  /** Parts of its weights that the converter leaves out; absent: none. */
+  readonly leftOut?: readonly string[];
   /** Sampling values that the source recommends, each with the name that the source gives it. */
   readonly sampling: readonly SourceSampling[];
   /** Exits that the source itself declares. */

@@ -5,7 +5,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { kindOf, type Architecture } from '../engine/model/architecture.js';
+import { kindOf, leaderOf, ofLayer, sharedLayers, type Architecture } from '../engine/model/architecture.js';
 import {
   MANIFEST_VERSION,
   PAGES_LAYOUT,
@@ -31,7 +31,8 @@ import { stageGraph, type StageWork } from './graphs/stage.js';
 import { type ConvertOptions, nameOf, type StageForm, stageForm, vocabularyFormat } from './convert-options.js';
 import { WeightStore, yieldToEventLoop } from './output/weight-store.js';
 import { levelsOf } from './quantize/int8.js';
-import { behindExit } from './prompt-exit.js';
+import { behindExit, promptExit } from './prompt-exit.js';
+import { quantizeToNearest } from './quantize/int4.js';
 import { dryRule, readQuality } from './settings.js';
 import { EMBEDDING, FINAL_NORM, HEAD, type ModelSource, type PromptSource, trunkLayer } from './source.js';
 import { linearWeight } from './weight.js';
@@ -140,7 +141,7 @@ class ModelWriter {
 
   /** Writes the graphs around the stages. */
   async #vocabulary(): Promise<Pick<Manifest, 'pages' | 'embed' | 'head' | 'select' | 'argmax'>> {
-    const { source, blocks, calibration } = this.#conversion;
+    const { source, blocks, calibration, options } = this.#conversion;
     const arch = this.#arch;
     const work = { ...this.#form, arch, store: this.#store, format: this.#format };
     const { isPaged } = work;
@@ -154,13 +155,19 @@ class ModelWriter {
     );
     const head = { weight: linearWeight('head', [weight]), undo };
     const embedding = arch.tiedHead ? head : { weight: linearWeight('embed', [source.tensor(EMBEDDING)]), undo: null };
+    const [kernel = 'fp32'] = options.kernels;
+    const perLayer = { source, kernel: { kernel, levels: this.#levels, quantizer: () => quantizeToNearest } };
     return {
-      embed: this.#saveGraph('embed', await embedGraph(embedding, work)),
+      embed: this.#saveGraph('embed', await embedGraph(embedding, work, perLayer)),
       head: this.#saveGraph('head', await headGraph(head, norms, work)),
       select: this.#saveGraph('select', (isPaged ? pagedSelectGraph : selectGraph)(arch.vocab)),
       argmax: this.#saveGraph('argmax', (isPaged ? pagedArgmaxGraph : argmaxGraph)(arch.vocab)),
       ...(isPaged && { pages: { layout: PAGES_LAYOUT, lower: this.#saveGraph('lower', lowerGraph(arch.vocab)) } }),
     };
+  }
+
+  get #levels(): number {
+    return levelsOf(this.#conversion.options.weightBits ?? 8);
   }
 
   async #stages(): Promise<StageEntry[]> {
@@ -179,17 +186,22 @@ class ModelWriter {
   }
 
   /** The layers behind the prompt exit, a branch of the boundary where it leaves the trunk. */
-  async #promptLayers(prompt: PromptSource, boundary: number): Promise<StageEntry> {
+  async #promptLayers(prompt: PromptSource | null, exit: number, boundary: number): Promise<StageEntry> {
     const { source, options } = this.#conversion;
-    const { exit, group } = prompt;
     const name = `prompt-${exit}`;
     const layers: StageLayer[] = [];
+    const weights = prompt === null ? source : behindExit(source, prompt);
     for (let layer = exit; layer < this.#arch.layers; layer++)
-      layers.push(await this.#layer(behindExit(source, prompt), layer, trunkLayer(layer), trunkName(layer)));
+      layers.push(await this.#layer(weights, layer, trunkLayer(layer), trunkName(layer)));
+    const shared = sharedLayers(this.#arch);
+    const group = prompt?.group ?? 1;
+    const caches = layers.map(({ place }, i) =>
+      prompt === null ? shared.indexOf(leaderOf(this.#arch, place)) : Math.floor(i / group),
+    );
     const graphs: StageEntry['graphs'] = {};
     const keys: StageEntry['graphs'] = {};
     for (const kernel of options.kernels) {
-      const work = { ...this.#work(name, layers, kernel), prompt };
+      const work = { ...this.#work(name, layers, kernel), prompt, caches };
       const keysGraph = await promptKeysGraph({ ...work, name: `${name}-keys` });
       keys[kernel] = this.#saveGraph(`${name}-keys.${kernel}`, keysGraph);
       const graph = await promptStageGraph(work, () => {
@@ -197,13 +209,15 @@ class ModelWriter {
       });
       graphs[kernel] = this.#saveGraph(`${name}.${kernel}`, graph);
     }
-    const behind = { exit, layers: layers.length, group, graphs: keys };
-    return { name, boundary, layers: Math.ceil(layers.length / group), graphs, prompt: behind };
+    const behind = { exit, layers: layers.length, group, ...(prompt === null && { caches }), graphs: keys };
+    const leaders = layers.filter((_, i) => caches.indexOf(caches[i] ?? -1) === i);
+    return { name, boundary, layers: leaders.length, ...this.#heads(leaders), graphs, prompt: behind };
   }
 
   async #exits(): Promise<Manifest['exits']> {
     const { source, exits, blocks } = this.#conversion;
     const { prompt } = source;
+    const behind = promptExit(source);
     const entries: Manifest['exits'] = [];
     for (const [stage, exit] of exits.entries()) {
       const depth = blocks.depths.get(exit) ?? 0;
@@ -215,7 +229,8 @@ class ModelWriter {
       entries.push({
         layer: number,
         stage,
-        block: prompt !== null && stage === exits.length - 1 ? await this.#promptLayers(prompt, stage + 1) : block,
+        block:
+          behind !== null && stage === exits.length - 1 ? await this.#promptLayers(prompt, behind, stage + 1) : block,
         norm: this.#normed.indexOf(exit) + 1,
         quality: this.#quality.get(number) ?? publishedQuality(source, exits.length, number),
         ...(this.#dry && { dry: this.#dry }),
@@ -228,9 +243,15 @@ class ModelWriter {
   async #layer(source: StageLayer['source'], index: number, prefix: string, name: string): Promise<StageLayer> {
     const { options, calibration } = this.#conversion;
     await yieldToEventLoop(options.signal);
-    const layer = { source, prefix, name, kind: kindOf(this.#arch, index), calibration: calibration.layer(name) };
-    const smoothed = options.kernels.includes('w8a8') ? smoothedLayer(layer, this.#arch) : layer;
-    return orderedLayer(smoothed, this.#arch);
+    const sizes = { place: index, kind: kindOf(this.#arch, index), arch: ofLayer(this.#arch, index) };
+    const layer = { source, prefix, name, ...sizes, calibration: calibration.layer(name) };
+    return orderedLayer(options.kernels.includes('w8a8') ? smoothedLayer(layer) : layer);
+  }
+
+  /** Heads of the layers' KV caches, where they differ from those of the architecture. */
+  #heads(layers: readonly StageLayer[]): Pick<StageEntry, 'heads'> {
+    if (layers.every(({ kind }) => kind.headDim === undefined && kind.kvHeads === undefined)) return {};
+    return { heads: layers.map(({ arch }): [number, number] => [arch.kvHeads, arch.headDim]) };
   }
 
   async #stage(name: string, boundary: number, layers: StageLayer[]): Promise<StageEntry> {
@@ -241,12 +262,11 @@ class ModelWriter {
       });
       graphs[kernel] = this.#saveGraph(`${name}.${kernel}`, graph);
     }
-    return { name, boundary, layers: layers.length, graphs };
+    return { name, boundary, layers: layers.length, ...this.#heads(layers), graphs };
   }
 
   #work(name: string, layers: readonly StageLayer[], kernel: KernelName): StageWork {
-    const levels = levelsOf(this.#conversion.options.weightBits ?? 8);
-    const options = { ...this.#form, kernel, levels, loopNorm: this.#loopNorm };
+    const options = { ...this.#form, kernel, levels: this.#levels, loopNorm: this.#loopNorm };
     return { name, layers, arch: this.#arch, store: this.#store, options };
   }
 

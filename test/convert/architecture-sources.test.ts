@@ -51,22 +51,28 @@ for (const [name, older] of [
     t.strictSame(await architectureOf(t, name, { ...NEW, ...older }), await architectureOf(t, name));
   });
 
-void t.test('the text part of a model with images is read, under both names of its tensors', async (t) => {
-  const plain = await architectureOf(t, 'gemma3');
-  const model = goldenModel('gemma3');
-  const config = { architectures: ['Gemma3ForConditionalGeneration'], text_config: model.config };
-  const other: Weights = new Map([['vision_tower.x', weight(random(1), [4])]]);
-  for (const rename of [
-    (name: string) => `language_model.${name}`,
-    (name: string) => name.replace(/^model\./, 'model.language_model.'),
-  ]) {
-    const dir = t.testdir();
-    const weights = new Map([...goldenWeights(model)].map(([name, value]) => [rename(name), value] as const));
-    const source = writeGoldenFolder(path.join(dir, 'hf'), model, {}, new Map([...weights, ...other]));
-    writeFileSync(path.join(source, 'config.json'), JSON.stringify(config));
-    t.strictSame((await run(dir, source, { exits: [7] })).architecture, plain);
-  }
-});
+for (const name of ['gemma3', 'gemma4'])
+  void t.test(`${name}: the text part of a model with images is read, under both names of its tensors`, async (t) => {
+    const plain = await architectureOf(t, name);
+    const model = goldenModel(name);
+    const [kind = ''] = model.config.architectures as string[];
+    const config = { architectures: [kind.replace('Causal', 'Conditional').replace('LM', 'Generation')] };
+    const other: Weights = new Map(['vision_tower.x', 'model.embed_vision.x'].map((x) => [x, weight(random(1), [4])]));
+    for (const rename of [
+      (name: string) => `language_model.${name}`,
+      (name: string) => name.replace(/^model\./, 'model.language_model.'),
+    ]) {
+      const dir = t.testdir();
+      const weights = new Map([...goldenWeights(model)].map(([name, value]) => [rename(name), value] as const));
+      const source = writeGoldenFolder(path.join(dir, 'hf'), model, {}, new Map([...weights, ...other]));
+      writeFileSync(path.join(source, 'config.json'), JSON.stringify({ ...config, text_config: model.config }));
+      const warnings: string[] = [];
+      const options = { ...OPTIONS, source, out: path.join(dir, 'out'), exits: [7] };
+      const { architecture } = await convert(options, undefined, (warning) => warnings.push(warning));
+      t.strictSame(architecture, plain);
+      t.match(warnings, ['the model serves text, and leaves out vision_tower, embed_vision']);
+    }
+  });
 
 void t.test('a lower context is a choice of the conversion, a higher one an error', async (t) => {
   const dir = t.testdir();

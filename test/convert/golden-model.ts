@@ -78,7 +78,7 @@ export function goldenWeights({ shapes, norm }: Pick<GoldenModel, 'shapes' | 'no
   return new Map(
     Object.entries(shapes).map(([name, shape]): [string, Weight] => {
       const next = random(crc32(name));
-      const offset = name.includes('norm') ? norm : 0;
+      const offset = name.includes('norm') || name.endsWith('layer_scalar') ? norm : 0;
       const length = shape.reduce((a, b) => a * b);
       return [name, { shape, data: Float32Array.from({ length }, () => Math.round(next() * 32) / 128 + offset) }];
     }),

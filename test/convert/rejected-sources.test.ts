@@ -238,6 +238,10 @@ void t.test('models that the graphs cannot follow are rejected by name', (t) =>
     'layer_types must be full_attention or sliding_attention for each layer, got ["mamba"...': of('granite4', {
       layer_types: ['mamba', 'attention', 'mamba', 'mamba'],
     }),
+    'enable_moe_block must be false (mixture-of-experts models are not supported), got true': of('gemma4', {
+      enable_moe_block: true,
+    }),
+    'layer 1 must have a layer of its kind in front of the sharing ones': of('gemma4', { num_kv_shared_layers: 6 }),
     'use_bidirectional_attention must be false, got true': of('gemma3', { use_bidirectional_attention: true }),
     'attn_logit_softcapping must be absent, got 50': of('gemma3', { attn_logit_softcapping: 50 }),
     'hidden_act must be silu or gelu_pytorch_tanh, got "relu2"': of('qwen2', { hidden_act: 'relu2' }),
@@ -337,5 +341,22 @@ void t.test('options that a prompt exit does not allow are rejected', (t) =>
     '--exit-blocks must be absent for a model with a prompt exit, ..., got b.safetensors': {
       ...{ exits: [1, 4], exitBlocks: 'b.safetensors' },
     },
+  }),
+);
+
+void t.test('options that norms of values do not allow are rejected', (t) =>
+  rejectsOptions(t, of('gemma4-dense', {}), {
+    '--calibration must be absent for a model with norms of values, got c.safetensors': {
+      ...{ kernels: ['int4'], calibration: 'c.safetensors' },
+    },
+  }),
+);
+
+void t.test('options that inputs of layers and shared keys do not allow are rejected', (t) =>
+  rejectsOptions(t, of('gemma4', {}), {
+    '--exits must be the last layer, 7, alone ..., got 2,7': { exits: [2, 7] },
+    '--kv must be float ..., got int8': { kv: 'int8' },
+    '--calibration must be absent ..., got c.safetensors': { kernels: ['w8a8'], calibration: 'c.safetensors' },
+    '--compress must be absent ..., got true': { compress: true },
   }),
 );

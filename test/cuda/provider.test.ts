@@ -9,7 +9,7 @@ import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import type { KernelName } from '../../src/engine/model/manifest.js';
 import { externalTensors } from '../../src/engine/model/onnx-weights.js';
-import { goldenLoops, writeGoldenFolder } from '../convert/golden-model.js';
+import { goldenLoops, goldenModel, writeGoldenFolder } from '../convert/golden-model.js';
 import { type Installation, runScript, withCuda, linesOf, memoryOf, readTrace, type Section } from './installation.js';
 
 const STEPS = 1000;
@@ -136,6 +136,23 @@ async function tests(installation: Installation, folder: string): Promise<void> 
     t.equal(Math.max(...launches), 4, 'a step replays all loops');
     const { taken, planned } = memoryOf(loaded, stdout);
     t.ok(Math.abs(taken - planned) < 4 * 2 ** 20, `${taken} bytes, ${planned} by the plan`);
+  });
+
+  await t.test('Gemma 4: heads of two sizes, inputs of each layer, and shared keys', async (t) => {
+    const from = writeGoldenFolder(join(folder, 'gemma4'), goldenModel('gemma4'), { max_position_embeddings: 512 });
+    for (const kernel of ['fp16', 'w8a16', 'w4a16'] as const) {
+      const out = join(folder, `gemma4-${kernel}`);
+      await convert({ source: from, out, kernels: [kernel], compress: false, force: false });
+      const { code, stdout, stderr, trace } = await script('serve', [out, '100', '4', '16', '12', `${kernel}-graph`]);
+      t.equal(code, 0, stderr);
+      const start = trace.findLastIndex(({ mark }) => mark === 'serve');
+      const before = trace.slice(0, start);
+      for (const fault of ['illegal', 'outside', 'unordered', 'foreign', 'alloc', 'hostalloc', 'capture'])
+        t.strictSame(linesOf(trace.slice(start), fault), [], fault);
+      const loaded = before.slice(before.findLastIndex(({ mark }) => mark.startsWith('end ')));
+      const { taken, planned } = memoryOf(loaded, stdout);
+      t.ok(Math.abs(taken - planned) < 4 * 2 ** 20, `${kernel}: ${taken} bytes, ${planned} by the plan`);
+    }
   });
 
   await t.test('a fault of the card ends each answer with a sentence, and the engine starts again', async (t) => {

@@ -43,6 +43,7 @@ void t.test('inconsistent stages and exits are named', async (t) => {
     [{ exits: [{ ...first, layer: second.layer }, ...exits.slice(1)] }, /: \/exits\/1\/layer must be above \d+$/],
     [{ exits: [{ ...first, block: second.block }, ...exits.slice(1)] }, /: \/exits\/0\/block\/boundary must be 1$/],
     [{ stages: [...stages].reverse() }, /: \/stages\/0\/boundary must be 0$/],
+    [{ stages: stages.map((stage) => ({ ...stage, heads: [] })) }, /: \/stages\/0\/heads must be one for each of \d+ /],
     ...(
       [
         [7, /: \/exits\/0\/lengths must be object$/],
@@ -58,6 +59,7 @@ void t.test('inconsistent stages and exits are named', async (t) => {
     ...(
       [
         [{ layers: 3 }, /: \/exits\/0\/block\/layers must be 2$/],
+        [{ heads: [[1, 16]] }, /: \/exits\/0\/block\/heads must be one for each of 2 KV caches$/],
         [{ boundary: 2 }, /: \/exits\/0\/block\/boundary must be 1$/],
         [
           { prompt: { ...behind.prompt, graphs: { w8a8: '../x.onnx' } } },

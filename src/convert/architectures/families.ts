@@ -17,6 +17,7 @@ import { changed, plainConfig, plainMetadata, slidingLayers, windowed, windowOf,
 import type { Description, Differences, Family } from './family.js';
 import type { Fields } from './fields.js';
 import { gemma2, gemma3 } from './gemma.js';
+import { gemma4 } from './gemma4.js';
 import { ropeFields } from './rotary.js';
 
 /** Llama, also with the exits of Balcony or the prompt exit of SwiftKV; its GGUF files may hold a Mistral. */
@@ -285,7 +286,7 @@ function loopsOf(
 }
 
 const FAMILIES: readonly Family[] = [
-  ...[llama, mistral, ministral3, qwen2, qwen3, smollm3, granite, graniteHybrid, phi3, olmo2, gemma2, gemma3],
+  ...[llama, mistral, ministral3, qwen2, qwen3, smollm3, granite, graniteHybrid, phi3, olmo2, gemma2, gemma3, gemma4],
   ...[ouro, nanbeige],
 ];
 

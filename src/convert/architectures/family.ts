@@ -135,7 +135,7 @@ export function changed(description: Description, fields: Partial<Architecture>)
 export function withKinds(description: Description, kindOf: (index: number) => LayerKind): Description {
   const kinds = Array.from({ length: description.architecture.layers }, (_, i) => kindOf(i));
   const equal = (a: LayerKind | undefined, b: LayerKind | undefined): boolean =>
-    a?.rotary === b?.rotary && a?.window === b?.window;
+    JSON.stringify(a) === JSON.stringify(b);
   let period = 1;
   while (!kinds.every((kind, i) => equal(kind, kinds[i % period]))) period++;
   return changed(description, { pattern: kinds.slice(0, period) });

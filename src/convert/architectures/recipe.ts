@@ -1,7 +1,7 @@
 /** Recipes of a family's weights, by the names of each format, and the tensors that they make. */
 import { layerShapes } from '../check.js';
 import { ConvertError } from '../conversion-error.js';
-import { EMBEDDING, FINAL_NORM, HEAD, LAYER, trunkLayer } from '../source.js';
+import { EMBEDDING, FINAL_NORM, HEAD, LAYER, PER_LAYER, trunkLayer } from '../source.js';
 import type { Part, Recipe, Recipes, SourceTensor, Tensors } from '../source.js';
 import { reordered } from '../weight.js';
 import type { Description, Family } from './family.js';
@@ -28,7 +28,17 @@ const GGUF_NAMES: Readonly<Record<Part, string>> = {
   kNorm: 'attn_k_norm.weight',
   attnOutNorm: 'post_attention_norm.weight',
   mlpOutNorm: 'post_ffw_norm.weight',
+  perLayerGate: 'inp_gate.weight',
+  perLayerUp: 'proj.weight',
+  perLayerNorm: 'post_norm.weight',
+  layerScale: 'layer_output_scale.weight',
 };
+
+const GGUF_PER_LAYER = {
+  table: 'per_layer_token_embd.weight',
+  projection: 'per_layer_model_proj.weight',
+  norm: 'per_layer_proj_norm.weight',
+} as const satisfies Record<keyof typeof PER_LAYER, string>;
 
 /** The recipes of a folder, and of exit blocks. */
 export function folderRecipes(family: Family, description: Description): Recipes {
@@ -44,6 +54,7 @@ export function folderRecipes(family: Family, description: Description): Recipes
     embedding: { stored: EMBEDDING },
     norm: { stored: FINAL_NORM, plus, factor: description.logitScale },
     head: { stored: HEAD },
+    perLayer: perLayerRecipes(description, PER_LAYER),
   };
 }
 
@@ -61,6 +72,17 @@ export function ggufRecipes(family: Family, description: Description): Recipes {
     embedding: { stored: 'token_embd.weight' },
     norm: { stored: 'output_norm.weight', factor: logitScale },
     head: { stored: 'output.weight' },
+    perLayer: perLayerRecipes(description, GGUF_PER_LAYER),
+  };
+}
+
+/** The multipliers of the layers' inputs: table and norm share the mean of both, and the projection has its own. */
+function perLayerRecipes({ architecture }: Description, names: Record<keyof typeof PER_LAYER, string>) {
+  const { perLayer = 0, hidden } = architecture;
+  return {
+    table: { stored: names.table, factor: Math.sqrt(perLayer / 2) },
+    projection: { stored: names.projection, factor: hidden ** -0.5 },
+    norm: { stored: names.norm, factor: Math.SQRT1_2 },
   };
 }
 
@@ -81,6 +103,9 @@ export function cooked(raw: Tensors, recipes: Recipes, layers: number): Tensors 
     [EMBEDDING, recipes.embedding],
     [FINAL_NORM, recipes.norm],
     [HEAD, recipes.head],
+    [PER_LAYER.table, recipes.perLayer.table],
+    [PER_LAYER.projection, recipes.perLayer.projection],
+    [PER_LAYER.norm, recipes.perLayer.norm],
   ]);
   // A damaged file may claim billions of layers; checkTensors reports layers without tensors.
   for (let i = 0; i < Math.min(layers, raw.names.length); i++)

@@ -1,8 +1,8 @@
 /** The nodes of one layer's attention: projections, norms of queries and keys, rotation, KV cache, output. */
-import type { Architecture } from '../../engine/model/architecture.js';
+import { type Architecture, sharedLayers } from '../../engine/model/architecture.js';
 import type { LayerCalibration } from '../calibration.js';
 import { ConvertError } from '../conversion-error.js';
-import { scaled } from '../weight.js';
+import { scaled, toHalf } from '../weight.js';
 import { MICROSOFT, type Graph } from '../../engine/model/onnx-graph.js';
 import type { LayerBuilder } from './layer.js';
 import { storeFloats } from './linear.js';
@@ -13,6 +13,8 @@ export interface StageValues {
   readonly rotary: ReadonlyMap<number, readonly [cos: string, sin: string]>;
   /** Multipliers of the queries by position, [B, S, 1]; null for none. */
   readonly queryGrowth: string | null;
+  /** Gets the keys and values that other layers share, without rotation, by the layer that makes them. */
+  readonly shared: Map<number, readonly [k: string, v: string]>;
 }
 
 /** Adds the attention over x [B, S, H]; returns the name of its output, without the residual. */
@@ -27,12 +29,14 @@ export async function attention(build: LayerBuilder, x: string, values: StageVal
   const { rotary } = layer.kind;
   const tables = rotary === null ? null : values.rotary.get(rotary);
   const isPacked = arch.qkNorm === 'none' || (build.options.isPaged && arch.qkNorm === 'head');
+  const isShared = sharedLayers(arch).includes(layer.place);
   const query =
-    isPacked && values.queryGrowth === null
-      ? [projected, '', '']
+    isPacked && values.queryGrowth === null && !arch.valueNorm && !isShared
+      ? ([projected, '', ''] as const)
       : await separate(build, projected, values.queryGrowth, queryScale);
+  if (isShared) values.shared.set(layer.place, [query[1], query[2]]);
   if (build.options.isPaged) {
-    const norms = arch.qkNorm === 'head' ? await headNorms(build) : null;
+    const norms = arch.qkNorm === 'head' && query[1] === '' ? await headNorms(build) : null;
     return outputOf(build, pagedAttention(build, query, { cache: pagesOf(build, index), tables, norms }));
   }
   const quantized = kvType === 'i8' ? kvScales(graph, id, kvHeads * headDim, layer.calibration) : null;
@@ -61,7 +65,7 @@ export function queryScaleOf({ arch, options }: LayerBuilder): number {
 /** Adds the attention over a KV cache in slots, [B, S, heads * head_dim], and its present outputs. */
 export function slotAttention(
   build: LayerBuilder,
-  query: string[],
+  query: readonly string[],
   { cache, tables, quantized }: SlotAttention,
 ): string {
   const { graph, arch, layer, id, index, options } = build;
@@ -160,7 +164,8 @@ async function projections(build: LayerBuilder, x: string, queryScale: number): 
   const { heads, kvHeads, headDim, qkNorm } = arch;
   // A norm of the queries would undo their scale, and takes it instead.
   const query = (part: 'q' | 'qBias') => scaled(build.tensor(part), qkNorm === 'none' ? queryScale : 1);
-  const qkv = await build.linear('qkv', x, query('q'), build.tensor('k'), build.tensor('v'));
+  const values = build.layer.kind.keysAsValues ? [] : [build.tensor('v')];
+  const qkv = await build.linear('qkv', x, query('q'), build.tensor('k'), ...values);
   if (!arch.qkvBias) return qkv;
   const rows = (heads + 2 * kvHeads) * headDim;
   const bias = await storeFloats(store, `${id}.qkv.bias`, [rows], build.options.floatType, () =>
@@ -178,12 +183,17 @@ async function separate(
 ): Promise<[q: string, k: string, v: string]> {
   const { graph, arch, id } = build;
   const { heads, kvHeads, headDim, qkNorm } = arch;
-  const widths = [heads, kvHeads, kvHeads].map((count) => count * headDim);
-  const sizes = graph.ints('attention.widths', ...widths);
+  const { keysAsValues } = build.layer.kind;
+  const widths = (keysAsValues ? [heads, kvHeads] : [heads, kvHeads, kvHeads]).map((count) => count * headDim);
+  const sizes = graph.ints(`attention.widths.${headDim}`, ...widths);
   const parts = ['q', 'k', 'v'].map((part) => `${id}.${part}`) as [string, string, string];
-  graph.node('Split', [qkv, sizes], parts, { axis: -1 });
-  let [q, k] = parts;
-  const v = parts[2];
+  graph.node('Split', [qkv, sizes], parts.slice(0, widths.length), { axis: -1 });
+  let [q, k, v] = parts;
+  if (keysAsValues) v = k;
+  if (arch.valueNorm) {
+    const ones = graph.constant(`attention.ones.${headDim}`, build.options.floatType, [headDim], onesOf(build));
+    v = normalized(build, v, ones, kvHeads, `${id}.v`);
+  }
   if (qkNorm !== 'none') {
     q = normalized(build, q, await build.vector('q_norm', 'qNorm', queryScale), heads);
     k = normalized(build, k, await build.vector('k_norm', 'kNorm'), kvHeads);
@@ -192,16 +202,22 @@ async function separate(
   return [q, k, v];
 }
 
-/** Normalizes each head, or all heads together. */
-export function normalized(build: LayerBuilder, x: string, scale: string, heads: number): string {
+/** Normalizes each head, or all heads together. @param name of the result, where x has another reader */
+export function normalized(build: LayerBuilder, x: string, scale: string, heads: number, name = x): string {
   const { graph, arch, options } = build;
-  if (arch.qkNorm === 'all') return build.norm(x, scale, `${x}.normed`);
+  if (arch.qkNorm === 'all') return build.norm(x, scale, `${name}.normed`);
   // Zeros keep the dimensions of positions.
   const places = options.isPaged ? [0] : [0, 0];
-  const byHead = graph.ints(`attention.by_head.${heads}`, ...places, heads, arch.headDim);
-  const joined = graph.ints(`attention.joined.${heads}`, ...places, heads * arch.headDim);
-  const rows = graph.node('Reshape', [x, byHead], [`${x}.heads`]);
-  return graph.node('Reshape', [build.norm(rows, scale, `${x}.normed`), joined], [`${x}.joined`]);
+  const { headDim } = arch;
+  const byHead = graph.ints(`attention.by_head.${heads}.${headDim}`, ...places, heads, headDim);
+  const joined = graph.ints(`attention.joined.${heads}.${headDim}`, ...places, heads * headDim);
+  const rows = graph.node('Reshape', [x, byHead], [`${name}.heads`]);
+  return graph.node('Reshape', [build.norm(rows, scale, `${name}.normed`), joined], [`${name}.joined`]);
+}
+
+function onesOf({ arch, options }: LayerBuilder): ArrayBufferView {
+  const ones = new Float32Array(arch.headDim).fill(1);
+  return options.floatType === 'f16' ? toHalf(ones) : ones;
 }
 
 /**

@@ -1,11 +1,13 @@
 /** The graphs around the stages: embed and head. A model with a tied head stores their tensor once. */
-import type { Architecture } from '../../engine/model/architecture.js';
+import { type Architecture, stateWidth } from '../../engine/model/architecture.js';
 import { DATA_TYPE } from '../../engine/model/onnx-proto.js';
 import { toHalf } from '../weight.js';
 import type { WeightStore } from '../output/weight-store.js';
 import { quantizeBlocks8 } from '../quantize/int8.js';
-import type { LinearWeight } from '../weight.js';
-import { blocksProduct, storeBlocks, useScales } from './linear.js';
+import { PER_LAYER, type Tensors } from '../source.js';
+import { type LinearWeight, linearWeight } from '../weight.js';
+import { padded } from './state.js';
+import { addLinear, blocksProduct, type KernelOptions, storeBlocks, useScales } from './linear.js';
 import { Graph, MICROSOFT } from '../../engine/model/onnx-graph.js';
 import { storeFloats, type FloatType } from './linear.js';
 import { storeRows, useBytes, w8a8Product, type ByteWeight } from './linear.js';
@@ -47,13 +49,19 @@ async function storeVocabulary(weight: LinearWeight, { store, format, floatType 
   }
 }
 
-async function storeFloatRows(store: WeightStore, weight: LinearWeight, floatType: FloatType): Promise<void> {
-  const { name, n, k } = weight;
+/** Stores a matrix [N, K] in floats once. @param shape other dimensions with a product of N */
+async function storeFloatRows(
+  store: WeightStore,
+  weight: LinearWeight,
+  floatType: FloatType,
+  shape: readonly number[] = [weight.n],
+): Promise<void> {
+  const { name, k } = weight;
   if (store.get(`${name}.weight`)) return;
   function* rows(): Iterable<ArrayBufferView> {
     for (const { data } of weight.pieces()) yield floatType === 'f16' ? toHalf(data) : data;
   }
-  await store.add(`${name}.weight`, floatType, [n, k], rows());
+  await store.add(`${name}.weight`, floatType, [...shape, k], rows());
 }
 
 /** A [V, H] matrix. `undo` [H] reverses its smoothing by channel; null if the matrix is not smoothed. */
@@ -62,15 +70,27 @@ export interface Vocabulary {
   readonly undo: Float32Array | null;
 }
 
-/** ids -> hidden. */
-export async function embedGraph({ weight, undo }: Vocabulary, work: VocabularyWork): Promise<Graph> {
+/** The layers' own inputs (`Architecture.perLayer`): their tensors, and the kernel of their projection. */
+export interface PerLayerWork {
+  readonly source: Pick<Tensors, 'tensor'>;
+  readonly kernel: KernelOptions;
+}
+
+/** ids -> states. */
+export async function embedGraph(
+  { weight, undo }: Vocabulary,
+  work: VocabularyWork,
+  perLayer: PerLayerWork,
+): Promise<Graph> {
   const { arch, store, format, floatType, isPaged } = work;
   await storeVocabulary(weight, work);
   const graph = new Graph('embed');
   graph.input('ids', 'i64', isPaged ? ['T'] : ['B', 'S']);
-  graph.output('hidden', floatType, isPaged ? ['T', arch.hidden] : ['B', 'S', arch.hidden]);
+  const width = stateWidth(arch);
+  graph.output('hidden', floatType, isPaged ? ['T', width] : ['B', 'S', width]);
   const { embeddingScale } = arch;
-  const out = embeddingScale === 1 ? 'hidden' : 'embed.unscaled';
+  const stream = width === arch.hidden ? 'hidden' : 'embed.stream';
+  const out = embeddingScale === 1 ? stream : 'embed.unscaled';
   switch (format.kind) {
     case 'floats':
       graph.node('Gather', [graph.weight(store.require(`${weight.name}.weight`)), 'ids'], [out]);
@@ -79,11 +99,67 @@ export async function embedGraph({ weight, undo }: Vocabulary, work: VocabularyW
       embedBlocks(graph, weight.name, work, format.block, out);
       break;
     case 'w8a8':
-      embedBytes(graph, weight.name, undo, store, out);
+      bytesRows(graph, weight.name, store, undo === null ? out : 'embed.levelled');
+      // A shared head may be smoothed.
+      if (undo !== null)
+        graph.node('Mul', ['embed.levelled', graph.constant('embed.undo', 'f32', [undo.length], undo)], [out]);
   }
   // A head that shares the tensor needs it without the multiplier.
-  if (embeddingScale !== 1) graph.node('Mul', [out, floatConstant(graph, embeddingScale, floatType)], ['hidden']);
+  if (embeddingScale !== 1) graph.node('Mul', [out, floatConstant(graph, embeddingScale, floatType)], [stream]);
+  if (stream === 'hidden') return graph;
+  const { layers, perLayer: own = 0 } = arch;
+  const parts = own === 0 ? [stream] : [stream, await perLayerInputs(graph, stream, work, perLayer)];
+  padded(graph, parts, floatType, width - arch.hidden - layers * own, 'hidden');
   return graph;
+}
+
+/**
+ * Adds the inputs of all layers, [..., L * P], from the embedding. A token reads one row of the table, so the table
+ * stays in the mapped file: as floats, or as bytes with a scale for each layer of a row.
+ */
+async function perLayerInputs(
+  graph: Graph,
+  stream: string,
+  { arch, store, format, floatType, isPaged }: VocabularyWork,
+  { source, kernel }: PerLayerWork,
+): Promise<string> {
+  const { layers, perLayer: width = 0, normEps } = arch;
+  const table = byLayer(linearWeight('per_layer.table', [source.tensor(PER_LAYER.table)]), layers);
+  const shape = [arch.vocab, layers];
+  let own = 'per_layer.rows';
+  if (format.kind === 'floats') {
+    await storeFloatRows(store, table, floatType, shape);
+    graph.node('Gather', [graph.weight(store.require(`${table.name}.weight`)), 'ids'], [own]);
+  } else {
+    await storeRows(store, table, LEVELS, shape);
+    bytesRows(graph, table.name, store, own);
+    if (floatType === 'f16') own = graph.node('Cast', [own], ['per_layer.half'], { to: DATA_TYPE.f16 });
+  }
+  const places = isPaged ? [0] : [0, 0];
+  const byLayers = graph.ints('per_layer.by_layer', ...places, layers, width);
+  const joined = graph.ints('per_layer.joined', ...places, layers * width);
+  const projection = linearWeight('per_layer.projection', [source.tensor(PER_LAYER.projection)]);
+  const product = await addLinear(graph, store, stream, projection, kernel);
+  const projected = graph.node('Reshape', [product, byLayers], ['per_layer.projected']);
+  const norm = await storeFloats(store, 'per_layer.norm', [width], floatType, () =>
+    source.tensor(PER_LAYER.norm).rows(0, 1),
+  );
+  const inputs = [projected, graph.weight(norm)];
+  const epsilon = { float: normEps };
+  const normed = graph.node('SimplifiedLayerNormalization', inputs, ['per_layer.normed'], { axis: -1, epsilon });
+  return graph.node('Reshape', [graph.node('Add', [normed, own], ['per_layer.sum']), joined], ['per_layer.inputs']);
+}
+
+/** A table [V, L * P] as the rows [V * L, P] of its layers. */
+function byLayer(table: LinearWeight, layers: number): LinearWeight {
+  return {
+    ...table,
+    n: table.n * layers,
+    k: table.k / layers,
+    *pieces() {
+      for (const { start, count, data } of table.pieces()) yield { start: start * layers, count: count * layers, data };
+    },
+  };
 }
 
 function floatConstant(graph: Graph, value: number, floatType: FloatType): string {
@@ -117,16 +193,14 @@ function embedBlocks(graph: Graph, name: string, work: VocabularyWork, block: nu
   graph.node('Slice', [rows, from, to, graph.ints('embed.axis', dims.length - 1)], [out]);
 }
 
-/** Multiplies each row by its token's scale, and reverses the smoothing of a shared head. */
-function embedBytes(graph: Graph, name: string, undo: Float32Array | null, store: WeightStore, out: string): void {
-  const weight = useBytes(graph, store, name);
-  const rows = graph.node('Gather', [weight.bytes, 'ids'], ['embed.rows']);
-  const floats = graph.node('Cast', [rows], ['embed.floats'], { to: DATA_TYPE.f32 });
-  const last = graph.ints('embed.last', -1);
-  const scales = graph.node('Gather', [weight.scales, 'ids'], ['embed.scales']);
-  const column = graph.node('Unsqueeze', [scales, last], ['embed.scale']);
-  const scaled = graph.node('Mul', [floats, column], [undo === null ? out : 'embed.levelled']);
-  if (undo !== null) graph.node('Mul', [scaled, graph.constant('embed.undo', 'f32', [undo.length], undo)], [out]);
+/** Adds the rows of the tokens, each times its scale. */
+function bytesRows(graph: Graph, name: string, store: WeightStore, out: string): void {
+  const { bytes, scales } = useBytes(graph, store, name);
+  const rows = graph.node('Gather', [bytes, 'ids'], [`${out}.bytes`]);
+  const floats = graph.node('Cast', [rows], [`${out}.floats`], { to: DATA_TYPE.f32 });
+  const scale = graph.node('Gather', [scales, 'ids'], [`${out}.scales`]);
+  const column = graph.node('Unsqueeze', [scale, graph.ints('embed.last', -1)], [`${out}.scale`]);
+  graph.node('Mul', [floats, column], [out]);
 }
 
 /**
@@ -142,7 +216,8 @@ export async function headGraph(
   await storeVocabulary(weight, work);
   const { hidden, vocab } = arch;
   const graph = new Graph('head');
-  graph.input('hidden', floatType, ['N', hidden]);
+  const width = stateWidth(arch);
+  graph.input('hidden', floatType, ['N', width]);
   graph.input('norm', 'i64', ['N']);
   graph.output('logits', 'f32', ['N', vocab]);
   const undone = graph.weight(
@@ -154,10 +229,11 @@ export async function headGraph(
     ),
   );
   // Norm weights are gathered per row below, so this normalization only reverses the head's smoothing.
+  const states = width === hidden ? 'hidden' : firstOf(graph, 'hidden', hidden);
   const unit =
     arch.loops?.norm === 'final'
-      ? graph.node('Mul', ['hidden', undone], ['head.unit'])
-      : graph.node('SimplifiedLayerNormalization', ['hidden', undone], ['head.unit'], {
+      ? graph.node('Mul', [states, undone], ['head.unit'])
+      : graph.node('SimplifiedLayerNormalization', [states, undone], ['head.unit'], {
           axis: -1,
           epsilon: { float: arch.normEps },
         });
@@ -185,6 +261,12 @@ function bounded(graph: Graph, x: string, bound: number): void {
   const c = graph.constant('head.bound', 'f32', [], Float32Array.of(bound));
   const share = graph.node('Tanh', [graph.node('Div', [x, c], ['head.share'])], ['head.bounded']);
   graph.node('Mul', [share, c], ['logits']);
+}
+
+/** The residual stream of states [N, width]. */
+function firstOf(graph: Graph, states: string, hidden: number): string {
+  const [from, to] = [0, hidden].map((value) => graph.ints(`head.at_${value}`, value));
+  return graph.node('Slice', [states, from ?? '', to ?? '', graph.ints('head.axis', 1)], ['head.hidden']);
 }
 
 /** Transposes the embedding's [V, H] to [H, V]; ONNX Runtime folds it into a constant at load. */

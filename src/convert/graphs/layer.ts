@@ -2,6 +2,7 @@
 import type { Architecture, LayerKind } from '../../engine/model/architecture.js';
 import type { LayerCalibration, LinearLabel } from '../calibration.js';
 import type { WeightStore } from '../output/weight-store.js';
+import { quantizeToNearest } from '../quantize/int4.js';
 import { LAYER, type Part, type SourceTensor, type Tensors } from '../source.js';
 import { linearWeight, scaled } from '../weight.js';
 import type { Graph } from '../../engine/model/onnx-graph.js';
@@ -14,6 +15,9 @@ export interface StageLayer {
   /** Prefix of its initializers, e.g. `layers.3`. */
   name: string;
   readonly kind: LayerKind;
+  /** Its place in its exit's stack, trunk and block, and the sizes that it has there. */
+  readonly place: number;
+  readonly arch: Architecture;
   /** Activation statistics of the layer. */
   calibration: LayerCalibration;
 }
@@ -32,11 +36,14 @@ export class LayerBuilder {
   constructor(
     readonly graph: Graph,
     readonly store: WeightStore,
-    readonly arch: Architecture,
     readonly options: StageOptions,
     readonly layer: StageLayer,
     readonly index: number,
   ) {}
+
+  get arch(): Architecture {
+    return this.layer.arch;
+  }
 
   /** Prefix of the layer's names in the graph. */
   get id(): string {
@@ -49,7 +56,7 @@ export class LayerBuilder {
 
   /** The same layer with other names in the graph. */
   named(name: string): LayerBuilder {
-    return new LayerBuilder(this.graph, this.store, this.arch, this.options, { ...this.layer, name }, this.index);
+    return new LayerBuilder(this.graph, this.store, this.options, { ...this.layer, name }, this.index);
   }
 
   /** Adds a vector as an initializer. */
@@ -68,6 +75,12 @@ export class LayerBuilder {
       ...this.options,
       quantizer: (k) => this.layer.calibration.int4(label, k),
     });
+  }
+
+  /** The same under a name of its own, without statistics of its input. */
+  plainLinear(name: string, x: string, ...parts: SourceTensor[]): Promise<string> {
+    const options = { ...this.options, quantizer: () => quantizeToNearest };
+    return addLinear(this.graph, this.store, x, linearWeight(name, parts), options);
   }
 
   /** Adds the root-mean-square norm of the last axis. */

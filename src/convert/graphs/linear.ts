@@ -192,8 +192,16 @@ export async function storeColumns(store: WeightStore, weight: LinearWeight, lev
   await store.add(scaleOf(name), 'f32', [n], [scales]);
 }
 
-/** Stores a weight [N, K] once, as int8 [N, K]: its rows are contiguous, but a product has to transpose it. */
-export async function storeRows(store: WeightStore, weight: LinearWeight, levels: number): Promise<void> {
+/**
+ * Stores a weight [N, K] once, as int8 [N, K]: its rows are contiguous, but a product has to transpose it.
+ * @param shape other dimensions with a product of N
+ */
+export async function storeRows(
+  store: WeightStore,
+  weight: LinearWeight,
+  levels: number,
+  shape: readonly number[] = [weight.n],
+): Promise<void> {
   const { name, n, k } = weight;
   if (store.get(bytesOf(name))) return;
   const scales = new Float32Array(n);
@@ -204,8 +212,8 @@ export async function storeRows(store: WeightStore, weight: LinearWeight, levels
       yield piece;
     }
   }
-  await store.add(bytesOf(name), 'i8', [n, k], rows());
-  await store.add(scaleOf(name), 'f32', [n], [scales]);
+  await store.add(bytesOf(name), 'i8', [...shape, k], rows());
+  await store.add(scaleOf(name), 'f32', [...shape], [scales]);
 }
 
 /** Adds a stored weight to a graph. */

@@ -1,5 +1,5 @@
 /** The graph of one stage: decoder layers between two boundaries, with their KV cache. See engine/model/manifest.ts. */
-import type { Architecture } from '../../engine/model/architecture.js';
+import { type Architecture, stateWidth } from '../../engine/model/architecture.js';
 import type { WeightStore } from '../output/weight-store.js';
 import { kernelTables, kernelWidth } from '../rope.js';
 import type { Part } from '../source.js';
@@ -8,6 +8,7 @@ import { attention, type StageValues } from './attention.js';
 import { Graph, MICROSOFT } from '../../engine/model/onnx-graph.js';
 import { DATA_TYPE } from '../../engine/model/onnx-proto.js';
 import { LayerBuilder, type StageLayer, type StageOptions } from './layer.js';
+import { closeState, openState, type State } from './state.js';
 import { storeFloats, type FloatType } from './linear.js';
 
 /** The layers of a graph, and how they are stored. */
@@ -28,9 +29,9 @@ export interface StageStart {
 }
 
 export async function startGraph(work: StageWork): Promise<StageStart> {
-  const { name, layers, arch, store, options } = work;
+  const { name, layers, store, options } = work;
   const graph = new Graph(name);
-  const builds = layers.map((layer, i) => new LayerBuilder(graph, store, arch, options, layer, i));
+  const builds = layers.map((layer, i) => new LayerBuilder(graph, store, options, layer, i));
   return { graph, builds, rotary: await rotaryTables(graph, work) };
 }
 
@@ -38,39 +39,48 @@ export async function startGraph(work: StageWork): Promise<StageStart> {
 export async function stageGraph(work: StageWork, done: () => void): Promise<Graph> {
   const { arch, options } = work;
   const { graph, builds, rotary } = await startGraph(work);
-  const start = stageInputs(graph, arch, options);
+  const state = openState(graph, arch, builds[0]?.layer.place ?? 0, stageInputs(graph, arch, options));
   const growth = arch.queryGrowth && queryGrowth(graph, arch.queryGrowth, options.floatType);
-  await addLayers(builds, start, (build, x) => attention(build, x, { rotary, queryGrowth: growth }), done);
+  const values = { rotary, queryGrowth: growth, shared: state.shared };
+  await addLayers(builds, state, (build, x) => attention(build, x, values), done);
   return graph;
 }
 
 /**
  * Adds decoder layers, and the output of their stage.
- * @param start states of the positions
+ * @param state of the positions
  * @param attend adds the attention of a layer over x; returns its output, without the residual
  * @param done called after each layer
  */
 export async function addLayers(
   builds: readonly LayerBuilder[],
-  start: string,
+  state: State,
   attend: (build: LayerBuilder, x: string) => Promise<string>,
   done: () => void,
 ): Promise<void> {
   const [first] = builds;
   if (first === undefined) throw new RangeError('a stage needs a layer');
   const { graph, arch, store, options } = first;
-  const stream = new Residual(start);
+  const stream = new Residual(state.hidden);
   for (const build of builds) {
     const attended = await attend(build, await stream.input(build, 'attn_norm', 'attnNorm'));
     await stream.add(build, attended, 'attn_out_norm', 'attnOutNorm');
     const out = await mlp(build, await stream.input(build, 'mlp_norm', 'mlpNorm'));
     await stream.add(build, out, 'mlp_out_norm', 'mlpOutNorm');
+    if (arch.perLayer !== undefined) {
+      const given = await perLayer(build, stream.sum(build, 'mlp'), state.perLayer.get(build.layer.place) ?? '');
+      await stream.add(build, given, 'per_layer_norm', 'perLayerNorm');
+    }
+    if (arch.layerScale) stream.scale(build, await build.vector('scale', 'layerScale'));
     done();
   }
   const { loopNorm, isPaged, floatType } = options;
   const scale =
     loopNorm && (await storeFloats(store, 'loop.norm', [arch.hidden], floatType, () => loopNorm.rows(0, 1)));
-  stream.end(first, scale && graph.weight(scale), isPaged ? 'states' : 'hidden_out');
+  const out = isPaged ? 'states' : 'hidden_out';
+  const isPlain = stateWidth(arch) === arch.hidden;
+  stream.end(first, scale && graph.weight(scale), isPlain ? out : 'stream');
+  if (!isPlain) closeState(builds.at(-1) ?? first, state, out);
   // Input and output are bound to the same memory, so no other row moves.
   if (isPaged) graph.node('ScatterND', ['next', 'rows_out', 'states'], ['next_out']);
 }
@@ -82,10 +92,10 @@ export function stageInputs(graph: Graph, arch: Architecture, { isPaged, floatTy
 
 /** Adds the inputs and the output of a stage whose KV cache has slots. */
 function slotInputs(graph: Graph, arch: Architecture, floatType: FloatType): string {
-  graph.input('hidden', floatType, ['B', 'S', arch.hidden]);
+  graph.input('hidden', floatType, ['B', 'S', stateWidth(arch)]);
   graph.input('seqlens_k', 'i32', ['B']);
   graph.input('total_len', 'i32', [1]);
-  graph.output('hidden_out', floatType, ['B', 'S', arch.hidden]);
+  graph.output('hidden_out', floatType, ['B', 'S', stateWidth(arch)]);
   return 'hidden';
 }
 
@@ -94,20 +104,21 @@ function slotInputs(graph: Graph, arch: Architecture, floatType: FloatType): str
  * next.
  * @returns the states [T, H] of its positions
  */
-function pagedInputs(graph: Graph, { hidden }: Architecture, floatType: FloatType): string {
+function pagedInputs(graph: Graph, arch: Architecture, floatType: FloatType): string {
+  const width = stateWidth(arch);
   graph.input('cumulative', 'i32', ['B1']);
   graph.input('pasts', 'i32', ['B']);
   graph.input('table', 'i32', ['B', 'M']);
   graph.input('bounds', 'i32', [3]);
-  graph.input('next', floatType, ['R1', hidden]);
+  graph.input('next', floatType, ['R1', width]);
   graph.input('rows_out', 'i64', ['T', 1]);
-  graph.output('next_out', floatType, ['R1', hidden]);
-  return gatherStates(graph, hidden, floatType);
+  graph.output('next_out', floatType, ['R1', width]);
+  return gatherStates(graph, width, floatType);
 }
 
-/** Adds the rows of a store that a graph reads. @returns the states [T, H] */
-export function gatherStates(graph: Graph, hidden: number, floatType: FloatType): string {
-  graph.input('store', floatType, ['R', hidden]);
+/** Adds the rows of a store that a graph reads. @returns the states [T, width] */
+export function gatherStates(graph: Graph, width: number, floatType: FloatType): string {
+  graph.input('store', floatType, ['R', width]);
   graph.input('rows_in', 'i64', ['T']);
   return graph.node('Gather', ['store', 'rows_in'], ['hidden'], { axis: 0 });
 }
@@ -163,10 +174,23 @@ class Residual {
         : build.norm(output, await build.vector(label, part), `${build.id}.${label}.out`);
   }
 
+  /** The sum of the stream and its outputs so far. */
+  sum({ graph, id }: LayerBuilder, label: string): string {
+    if (this.#pending !== null) this.#sum = graph.node('Add', [this.#sum, this.#pending], [`${id}.${label}.sum`]);
+    this.#pending = null;
+    return this.#sum;
+  }
+
+  /** Multiplies the sum. */
+  scale(build: LayerBuilder, factor: string): void {
+    this.#sum = build.graph.node('Mul', [this.sum(build, 'layer'), factor], [`${build.id}.scaled`]);
+  }
+
   /** Adds the last output under a name. @param scale of a norm behind it; null for none */
   end(build: LayerBuilder, scale: string | null, out: string): void {
-    const pending = this.#pending ?? '';
-    if (scale === null) build.graph.node('Add', [this.#sum, pending], [out]);
+    const pending = this.#pending;
+    if (pending === null) build.graph.node('Identity', [this.#sum], [out]);
+    else if (scale === null) build.graph.node('Add', [this.#sum, pending], [out]);
     else this.#normed(build, pending, scale, [out]);
   }
 
@@ -186,8 +210,16 @@ async function mlp(build: LayerBuilder, x: string): Promise<string> {
   const out =
     build.options.isPaged && activation === 'silu'
       ? gatedSilu(build, gate, up)
-      : graph.node('Mul', [activated(build, gate), up], [`${id}.mlp.out`]);
+      : graph.node('Mul', [activated(build, gate, id), up], [`${id}.mlp.out`]);
   return build.linear('down', out, build.tensor('down'));
+}
+
+/** Adds what the layer takes of its own input of the token, without the residual. */
+async function perLayer(build: LayerBuilder, x: string, own: string): Promise<string> {
+  const { graph, id } = build;
+  const gate = await build.plainLinear(`${id}.per_layer_gate`, x, build.tensor('perLayerGate'));
+  const out = graph.node('Mul', [activated(build, gate, `${id}.per_layer`), own], [`${id}.per_layer.out`]);
+  return build.plainLinear(`${id}.per_layer_up`, out, build.tensor('perLayerUp'));
 }
 
 /** Scale of the norm of `gatedSilu`: the largest power of two in f16. Its square is the epsilon. */
@@ -206,13 +238,13 @@ function gatedSilu({ graph, id, arch }: LayerBuilder, gate: string, up: string):
   return graph.node('GatedRMSNorm', [up, scale, gate], [`${id}.mlp.out`], { epsilon }, MICROSOFT);
 }
 
-function activated({ graph, arch, id }: LayerBuilder, gate: string): string {
+function activated({ graph, arch }: LayerBuilder, gate: string, name: string): string {
   switch (arch.activation) {
     case 'silu':
       // x * sigmoid(alpha x) with alpha 1 is SiLU, in one node.
-      return graph.node('QuickGelu', [gate], [`${id}.silu.out`], { alpha: { float: 1 } }, MICROSOFT);
+      return graph.node('QuickGelu', [gate], [`${name}.silu.out`], { alpha: { float: 1 } }, MICROSOFT);
     case 'gelu_tanh':
-      return graph.node('FastGelu', [gate], [`${id}.gelu.out`], {}, MICROSOFT);
+      return graph.node('FastGelu', [gate], [`${name}.gelu.out`], {}, MICROSOFT);
   }
 }
 

@@ -66,7 +66,7 @@ export async function loadModel(
   if (options.maxRunning > MOST_PARTS)
     throw new Error(`--max-running: a GPU runs at most ${MOST_PARTS} sequences together, got ${options.maxRunning}`);
   const gpu = devices.gpu(device, environment, options.deviceIndex ?? 0);
-  const page = pagePositions(manifest.architecture.headDim, device);
+  const page = pagePositions(manifest.architecture, device);
   const pages = Math.floor(options.kvMemoryBytes / (page * bytesPerPosition(manifest)));
   const capacity = Math.min(
     positionsIn(options.kvMemoryBytes, bytesPerPosition(manifest), manifest, page),

@@ -145,7 +145,8 @@ export class SlotsLayout implements Layout {
       const stage = at(this.#units.stages, unit);
       const { boundary } = stage.entry;
       const isBlock = unit >= this.#units.trunkStages;
-      const input = fresh?.start === start && !isBlock ? fresh.address : this.#stored(boundary, slot.index, start);
+      const isHere = fresh?.start === start && !(isBlock && this.#model.boundaries[boundary]);
+      const input = isHere && fresh ? fresh.address : this.#stored(boundary, slot.index, start);
       const kernel = run.kernel(unit, 'prefill', count, start);
       states = null;
       if (stage.keys !== undefined && !reads) {

@@ -35,6 +35,8 @@ export const RopeScaling = Type.Union([
     /** Multiplier of cosines and sines. */
     attentionFactor: Positive,
   }),
+  /** The first pairs alone turn, by frequencies of the whole width. */
+  Type.Object({ type: Type.Literal('proportional'), factor: Positive, pairs: Type.Integer({ minimum: 1 }) }),
 ]);
 export type RopeScaling = Static<typeof RopeScaling>;
 
@@ -51,6 +53,11 @@ export const LayerKind = Type.Object({
   rotary: Type.Union([Type.Integer({ minimum: 0 }), Type.Null()]),
   /** A position reads itself and at most window - 1 positions before it; null: all of them. */
   window: Type.Union([Type.Integer({ minimum: 1 }), Type.Null()]),
+  /** Size and number of the layer's KV heads; absent: those of the architecture. */
+  headDim: Type.Optional(Type.Integer({ minimum: 1 })),
+  kvHeads: Type.Optional(Type.Integer({ minimum: 1 })),
+  /** The keys' projection, without norm and rotation, serves as values; absent: values have their own. */
+  keysAsValues: Type.Optional(Type.Literal(true)),
 });
 export type LayerKind = Static<typeof LayerKind>;
 
@@ -68,6 +75,15 @@ export const Loops = Type.Object({
   norm: Type.Union([Type.Literal('final'), Type.Literal('none')]),
 });
 export type Loops = Static<typeof Loops>;
+
+/** Layers without keys and values: each reads those of the last layer of its kind in front of them (Gemma 4). */
+export const Sharing = Type.Object({
+  /** The first of them; they go on to the last layer. */
+  first: Type.Integer({ minimum: 1 }),
+  /** Width of their MLP. */
+  ffn: Type.Integer({ minimum: 1 }),
+});
+export type Sharing = Static<typeof Sharing>;
 
 /**
  * A dense decoder, as the graphs compute it. The converter folds other differences into weights: multipliers of
@@ -111,6 +127,13 @@ export const Architecture = Type.Object({
     Type.Object({ beta: Positive, originalContext: Type.Integer({ minimum: 1 }) }),
     Type.Null(),
   ]),
+  /** Values have a norm of each head without a scale; absent: none. */
+  valueNorm: Type.Optional(Type.Literal(true)),
+  /** Each layer multiplies the residual stream at its end; absent: none does. */
+  layerScale: Type.Optional(Type.Literal(true)),
+  /** Width of the input that each layer takes from the token's own row of a table; absent: no layer does. */
+  perLayer: Type.Optional(Type.Integer({ minimum: 1 })),
+  sharing: Type.Optional(Sharing),
   rotary: Type.Array(Rotary),
   /** Kinds of layers; layer i has the kind i modulo their number. Layer i of the block of exit n counts as n + i. */
   pattern: Type.Array(LayerKind, { minItems: 1 }),
@@ -127,6 +150,42 @@ export function kindOf({ pattern }: Architecture, index: number): LayerKind {
   const kind = pattern[index % pattern.length];
   if (kind === undefined) throw new RangeError('the pattern of layers is empty');
   return kind;
+}
+
+/** The architecture as one layer of the stack has it. */
+export function ofLayer(arch: Architecture, index: number): Architecture {
+  const { headDim = arch.headDim, kvHeads = arch.kvHeads } = kindOf(arch, index);
+  const { sharing } = arch;
+  return { ...arch, headDim, kvHeads, ffn: sharing && index >= sharing.first ? sharing.ffn : arch.ffn };
+}
+
+/** The layers whose keys and values others share, in the order of their first readers. */
+export function sharedLayers(arch: Architecture): number[] {
+  const { sharing, layers } = arch;
+  const first = sharing?.first ?? layers;
+  return [...new Set(Array.from({ length: layers - first }, (_, i) => leaderOf(arch, first + i)))];
+}
+
+/** The layer whose keys and values a sharing layer reads: the last of its rotation in front of all of these; or -1. */
+export function leaderOf(arch: Architecture, layer: number): number {
+  const { rotary } = kindOf(arch, layer);
+  let at = (arch.sharing?.first ?? layer) - 1;
+  while (at >= 0 && kindOf(arch, at).rotary !== rotary) at--;
+  return at;
+}
+
+/**
+ * Values of a position's state at a boundary. The residual stream comes first, then shared keys and values, then the
+ * inputs of the layers behind it. Zeros fill it up to the widest boundary.
+ */
+export function stateWidth(arch: Architecture): number {
+  const { hidden, layers, perLayer = 0, sharing } = arch;
+  const shared = sharedLayers(arch).reduce((sum, layer) => {
+    const { kvHeads, headDim } = ofLayer(arch, layer);
+    return sum + 2 * kvHeads * headDim;
+  }, 0);
+  const behind = sharing === undefined ? 0 : layers - sharing.first;
+  return hidden + Math.max(layers * perLayer, shared + behind * perLayer);
 }
 
 /** The fields of a Llama that are the same for every Llama. */

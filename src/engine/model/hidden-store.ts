@@ -7,6 +7,7 @@ import type { Environment } from '../runtime/environment.js';
 import { Session } from '../runtime/session.js';
 import { type ElementType, Tensor } from '../runtime/tensor.js';
 import { blocksOf, keptBoundaries, stateBytes } from './memory.js';
+import { stateWidth } from './architecture.js';
 import type { Manifest } from './manifest.js';
 import { Graph } from './onnx-graph.js';
 
@@ -29,7 +30,7 @@ export class HiddenStore {
 
   /** The first rows, or all. */
   tensor(rows = this.rows + 1): Tensor {
-    return this.#gpu.at(this.memory, [rows, this.#manifest.architecture.hidden], this.#manifest.floatType);
+    return this.#gpu.at(this.memory, [rows, stateWidth(this.#manifest.architecture)], this.#manifest.floatType);
   }
 }
 

@@ -1,6 +1,6 @@
 /**
- * The KV cache of one stage: each layer has a K and a V buffer of shape [slots, kv_heads, capacity, head_dim]. A batch
- * over consecutive slots is a pointer into it.
+ * The KV caches of one stage, each a K and a V buffer of shape [slots, kv_heads, capacity, head_dim]. A batch over
+ * consecutive slots is a pointer into it.
  *
  * The capacity of all slots is only address space. A slot costs the pages of the positions that were written,
  * until `releasePages` releases them.
@@ -12,52 +12,61 @@
 import type { HostDevice } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
 import { type ElementType, elementBytes, Tensor } from '../runtime/tensor.js';
-import type { PromptLayers } from './manifest.js';
 
 export interface KvShape {
   readonly slots: number;
-  readonly kvHeads: number;
   /** Positions per slot. */
   readonly capacity: number;
-  readonly headDim: number;
   readonly type: ElementType;
 }
 
+/** K or V of a cache. */
+interface Buffer {
+  readonly memory: bigint;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  /** Of one head. */
+  readonly positionBytes: number;
+  readonly rowBytes: number;
+  readonly slotBytes: number;
+}
+
 export class KvCache {
-  /** K and V of layer i are buffers 2i and 2i + 1. */
-  readonly #buffers: readonly bigint[];
-  readonly #positionBytes: number;
-  readonly #rowBytes: number;
-  readonly #slotBytes: number;
+  /** K and V of cache i are buffers 2i and 2i + 1. */
+  readonly #buffers: readonly Buffer[];
   readonly #environment: Environment;
   readonly #device: HostDevice;
   readonly #shape: KvShape;
-  readonly #readers: Pick<PromptLayers, 'layers' | 'group'>;
+  readonly #readers: readonly number[];
 
   /**
-   * @param layers caches
-   * @param readers layers that read them, in groups; absent: each cache has one
+   * @param heads KV heads and head size of each cache
+   * @param readers the cache of each layer
    */
   constructor(
     environment: Environment,
     device: HostDevice,
-    readonly layers: number,
+    heads: readonly (readonly [number, number])[],
     shape: KvShape,
-    readers: Pick<PromptLayers, 'layers' | 'group'> = { layers, group: 1 },
+    readers: readonly number[],
   ) {
     this.#readers = readers;
     this.#environment = environment;
     this.#device = device;
     this.#shape = shape;
-    this.#positionBytes = shape.headDim * elementBytes(shape.type);
-    this.#rowBytes = shape.capacity * this.#positionBytes;
-    this.#slotBytes = shape.kvHeads * this.#rowBytes;
-    this.#buffers = Array.from({ length: 2 * layers }, () => device.alloc(shape.slots * this.#slotBytes));
+    this.#buffers = heads
+      .flatMap((each) => [each, each])
+      .map(([kvHeads, headDim]) => {
+        const positionBytes = headDim * elementBytes(shape.type);
+        const rowBytes = shape.capacity * positionBytes;
+        const slotBytes = kvHeads * rowBytes;
+        return { memory: device.alloc(shape.slots * slotBytes), kvHeads, headDim, positionBytes, rowBytes, slotBytes };
+      });
   }
 
   /** Bytes of one position of one sequence in this stage. */
   get bytesPerPosition(): number {
-    return this.#buffers.length * this.#shape.kvHeads * this.#positionBytes;
+    return this.#buffers.reduce((sum, { kvHeads, positionBytes }) => sum + kvHeads * positionBytes, 0);
   }
 
   /**
@@ -65,18 +74,17 @@ export class KvCache {
    * over the cache of its group. The caller disposes them.
    */
   tensors(prefix: 'past' | 'present', slot: number, rows: number): Record<string, Tensor> {
-    const { kvHeads, capacity, headDim, type } = this.#shape;
-    const { layers, group } = this.#readers;
+    const { capacity, type } = this.#shape;
+    const caches = prefix === 'past' ? [...new Set(this.#readers)].sort((a, b) => a - b) : this.#readers;
     return Object.fromEntries(
-      Array.from({ length: 2 * (prefix === 'past' ? this.layers : layers) }, (_, index) => {
-        const cache = prefix === 'past' ? index >> 1 : Math.floor((index >> 1) / group);
-        const buffer = this.#buffers[2 * cache + (index % 2)] ?? 0n;
-        const address = buffer + BigInt(slot * this.#slotBytes);
-        return [
-          `${prefix}_${index % 2 === 0 ? 'k' : 'v'}_${index >> 1}`,
-          new Tensor(this.#environment, this.#device.memoryInfo, address, [rows, kvHeads, capacity, headDim], type),
-        ];
-      }),
+      caches.flatMap((cache, index) =>
+        this.#buffers.slice(2 * cache, 2 * cache + 2).map(({ memory, kvHeads, headDim, slotBytes }, i) => {
+          const address = memory + BigInt(slot * slotBytes);
+          const dims = [rows, kvHeads, capacity, headDim];
+          const tensor = new Tensor(this.#environment, this.#device.memoryInfo, address, dims, type);
+          return [`${prefix}_${i === 0 ? 'k' : 'v'}_${index}`, tensor];
+        }),
+      ),
     );
   }
 
@@ -86,27 +94,23 @@ export class KvCache {
    * @param memory of `count` positions of this cache
    */
   fresh(memory: bigint, count: number): Record<string, Tensor> {
-    const { kvHeads, headDim, type } = this.#shape;
+    let address = memory;
     return Object.fromEntries(
-      this.#buffers.map((_, index) => [
-        `${index % 2 === 0 ? 'key' : 'value'}_${index >> 1}`,
-        new Tensor(
-          this.#environment,
-          this.#device.memoryInfo,
-          memory + BigInt(index * kvHeads * count * this.#positionBytes),
-          [1, kvHeads, count, headDim],
-          type,
-        ),
-      ]),
+      this.#buffers.map(({ kvHeads, headDim, positionBytes }, index) => {
+        const dims = [1, kvHeads, count, headDim];
+        const tensor = new Tensor(this.#environment, this.#device.memoryInfo, address, dims, this.#shape.type);
+        address += BigInt(kvHeads * count * positionBytes);
+        return [`${index % 2 === 0 ? 'key' : 'value'}_${index >> 1}`, tensor];
+      }),
     );
   }
 
   /** Moves the positions of `fresh` to [start, start + count) of a slot. */
   take(memory: bigint, count: number, slot: number, start: number): void {
-    const bytes = count * this.#positionBytes;
     let source = memory;
-    for (const { target } of this.#rows(slot, slot)) {
-      this.#device.copy(target + BigInt(start * this.#positionBytes), source, bytes);
+    for (const { target, positionBytes } of this.#rows(slot, slot)) {
+      const bytes = count * positionBytes;
+      this.#device.copy(target + BigInt(start * positionBytes), source, bytes);
       source += BigInt(bytes);
     }
   }
@@ -114,33 +118,32 @@ export class KvCache {
   /** Copies positions [start, end) of a slot to another. */
   copy(from: number, to: number, start: number, end: number): void {
     if (end <= start) return;
-    const offset = BigInt(start * this.#positionBytes);
-    for (const { source, target } of this.#rows(from, to))
-      this.#device.copy(target + offset, source + offset, (end - start) * this.#positionBytes);
+    for (const { source, target, positionBytes } of this.#rows(from, to)) {
+      const offset = BigInt(start * positionBytes);
+      this.#device.copy(target + offset, source + offset, (end - start) * positionBytes);
+    }
   }
 
   /** Releases the memory of a slot's positions from `from` on. */
   releasePages(slot: number, from: number): void {
-    const start = from * this.#positionBytes;
     if (from > 0)
-      for (const { source } of this.#rows(slot, slot))
-        this.#device.releasePages(source + BigInt(start), this.#rowBytes - start);
+      for (const { source, positionBytes, rowBytes } of this.#rows(slot, slot))
+        this.#device.releasePages(source + BigInt(from * positionBytes), rowBytes - from * positionBytes);
     else
-      for (const buffer of this.#buffers)
-        this.#device.releasePages(buffer + BigInt(slot * this.#slotBytes), this.#slotBytes);
+      for (const { memory, slotBytes } of this.#buffers)
+        this.#device.releasePages(memory + BigInt(slot * slotBytes), slotBytes);
   }
 
   dispose(): void {
-    for (const buffer of this.#buffers) this.#device.free(buffer, this.#shape.slots * this.#slotBytes);
+    for (const { memory, slotBytes } of this.#buffers) this.#device.free(memory, this.#shape.slots * slotBytes);
   }
 
-  *#rows(from: number, to: number): Generator<{ source: bigint; target: bigint }> {
+  *#rows(from: number, to: number): Generator<Buffer & { source: bigint; target: bigint }> {
     for (const buffer of this.#buffers)
-      for (let head = 0; head < this.#shape.kvHeads; head++)
-        yield {
-          source: buffer + BigInt(from * this.#slotBytes + head * this.#rowBytes),
-          target: buffer + BigInt(to * this.#slotBytes + head * this.#rowBytes),
-        };
+      for (let head = 0; head < buffer.kvHeads; head++) {
+        const at = (slot: number): bigint => buffer.memory + BigInt(slot * buffer.slotBytes + head * buffer.rowBytes);
+        yield { ...buffer, source: at(from), target: at(to) };
+      }
   }
 }
 

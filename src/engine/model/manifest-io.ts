@@ -8,6 +8,7 @@ import { hubHint } from '../../util/hub-name.js';
 import { insideFolder } from '../../util/inside-folder.js';
 import { validationMessage } from '../../util/validation-message.js';
 import { type FileEntry, type KeptPoint, type LengthQuantile, type Quality, type StageEntry } from './manifest.js';
+import { cacheOfLayers } from './memory.js';
 import { Manifest, MANIFEST_VERSION } from './manifest.js';
 
 export const MANIFEST_FILE = 'manifest.json';
@@ -88,8 +89,10 @@ function disorderOf(manifest: Manifest): string | null {
 
 /** Each stage has one exit. */
 function disorderOfExits({ stages, exits }: Pick<Manifest, 'stages' | 'exits'>): string | null {
-  const unmarked = stages.findIndex(({ boundary }, i) => boundary !== i);
-  if (unmarked >= 0) return `/stages/${unmarked}/boundary must be ${unmarked}`;
+  for (const [i, stage] of stages.entries()) {
+    const fault = stage.boundary === i ? disorderOfHeads(stage) : `boundary must be ${i}`;
+    if (fault !== null) return `/stages/${i}/${fault}`;
+  }
   if (exits.length !== stages.length) return `/exits must be one for each of the ${stages.length} stages`;
   let before = 0;
   for (const [i, { layer, stage, block, lengths, quality }] of exits.entries()) {
@@ -116,8 +119,14 @@ function disorderOfAccuracy({ accuracyByPrompt: points = [] }: Quality): string 
 function disorderOfBlock(block: StageEntry | null, stage: number): string | null {
   if (block === null) return null;
   if (block.boundary !== stage + 1) return `block/boundary must be ${stage + 1}`;
-  const caches = block.prompt === undefined ? block.layers : Math.ceil(block.prompt.layers / block.prompt.group);
-  return block.layers === caches ? null : `block/layers must be ${caches}`;
+  const caches = 1 + Math.max(...cacheOfLayers(block));
+  if (block.layers !== caches) return `block/layers must be ${caches}`;
+  const fault = disorderOfHeads(block);
+  return fault === null ? null : `block/${fault}`;
+}
+
+function disorderOfHeads({ heads, layers }: StageEntry): string | null {
+  return heads === undefined || heads.length === layers ? null : `heads must be one for each of ${layers} KV caches`;
 }
 
 function disorderOfLengths(quantiles: readonly LengthQuantile[], place: string): string | null {

@@ -16,6 +16,7 @@
  * - seqlens_k is the length of each row minus 1, positions of this call included. total_len is the longest length.
  * - Stages of a looped model (`architecture.loops`) name one graph, which runs with the KV cache of the loop. If a norm
  *   ends the loops, hidden_out has it, and the head has none.
+ * - H is the width of a state (`stateWidth`): the head reads the hidden values alone, which are the first ones.
  * - I counts the layers of the stage from 0. past and present are bound to the same memory.
  * - A unit with `prompt` has a keys graph too: what the positions from `position` on add to its KV caches. Its stage
  *   graph has present_k_J and present_v_J (k_out_J and v_out_J) for each of its layers J, bound to the cache of the
@@ -184,6 +185,8 @@ export const PromptLayers = Type.Object({
   layers: Type.Integer({ minimum: 1 }),
   /** Neighbouring layers that share a KV cache. */
   group: Type.Integer({ minimum: 1 }),
+  /** The KV cache of each layer, where `group` does not say it. */
+  caches: Type.Optional(Type.Array(Type.Integer({ minimum: 0 }))),
   /** Keys graph of each kernel. */
   graphs: KernelGraphs,
 });
@@ -193,8 +196,10 @@ export const StageEntry = Type.Object({
   name: Type.String(),
   /** The boundary whose hidden states the stage reads: 0 is the embedding, b > 0 the output of trunk stage b - 1. */
   boundary: Type.Integer({ minimum: 0 }),
-  /** Number of KV caches: one for each layer, or for each group of `prompt`. */
+  /** Number of KV caches: one for each layer, or for those that `prompt` names. */
   layers: Type.Integer({ minimum: 1 }),
+  /** KV heads of each cache and their size; absent: those of the architecture. */
+  heads: Type.Optional(Type.Array(Type.Tuple([Type.Integer({ minimum: 1 }), Type.Integer({ minimum: 1 })]))),
   graphs: KernelGraphs,
   /** Absent: every position runs all layers. */
   prompt: Type.Optional(PromptLayers),

@@ -1,5 +1,6 @@
 /** The plan of a GPU's memory, before the model is loaded. */
 import { join } from 'node:path';
+import { type Architecture, ofLayer, stateWidth } from './architecture.js';
 import { blocksOf, bytesPerPosition, stateBytes } from './memory.js';
 import { graphFiles, type ModelLimits } from './graphs.js';
 import type { Manifest, StageKernel } from './manifest.js';
@@ -23,12 +24,17 @@ export function memoryPlan(
   kernels: readonly StageKernel[],
   limits: Omit<PagedLimits, 'slots' | 'capacity'>,
 ): MemoryPlan {
-  const { hidden, heads, kvHeads, headDim, ffn, vocab } = manifest.architecture;
+  const { architecture } = manifest;
+  const { vocab, layers } = architecture;
   const { page, pages, maxRows } = limits;
   const tokens = mostTokens(limits);
   const stores = 1 + manifest.stages.length + blocksOf(manifest).length;
   // States, products of attention with its copies of queries and keys, gate and up with their product, all in f16.
-  const stage = tokens * 2 * (3 * hidden + 2 * (heads + 2 * kvHeads) * headDim + 3 * ffn);
+  const widths = Array.from({ length: layers }, (_, layer) => {
+    const { heads, kvHeads, headDim, ffn } = ofLayer(architecture, layer);
+    return 3 * stateWidth(architecture) + 2 * (heads + 2 * kvHeads) * headDim + 3 * ffn;
+  });
+  const stage = tokens * 2 * Math.max(...widths);
   // Logits in f16, and four forms of them in f32 where tokens are sampled.
   const choice = maxRows * vocab * (2 + 4 * 4);
   return {
@@ -99,8 +105,9 @@ export const MOST_PARTS = 256;
  * With smaller pages it takes slower kernels, and copies whole contexts. WebGPU: a power of two, at least 32, below
  * which its prefill kernel is wrong; small pages share more of a prefix.
  */
-export function pagePositions(headDim: number, device: 'cuda' | 'webgpu'): number {
+export function pagePositions(arch: Architecture, device: 'cuda' | 'webgpu'): number {
   if (device === 'webgpu') return 64;
+  const headDim = Math.min(...arch.pattern.map((kind) => kind.headDim ?? arch.headDim));
   if (headDim <= 64) return 256;
   return headDim <= 128 ? 128 : 64;
 }

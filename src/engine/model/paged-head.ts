@@ -6,6 +6,7 @@ import { intsOf, writeLongs } from './control.js';
 import type { GraphLoader, ModelSource } from './graphs.js';
 import type { Head, SelectedRow } from './head.js';
 import { type GpuTensors, type HiddenStore, openCollector } from './hidden-store.js';
+import { stateWidth } from './architecture.js';
 import { stateBytes } from './memory.js';
 
 /** A state that the head reads. */
@@ -108,11 +109,10 @@ export class PagedHead implements Head {
     this.#penalties = [];
     this.#logits = null;
     for (const [unit, count] of this.#counts.entries()) if (count > 0) this.#collect(unit, count);
-    const { hidden } = this.#source.manifest.architecture;
     this.#bindings.run(`head/${rows}`, () =>
       this.#head.bind({
         hostInputs: {},
-        inputs: { hidden: this.#states([rows, hidden]), norm: this.#i64(this.#input(0), [rows]) },
+        inputs: { hidden: this.#states(rows), norm: this.#i64(this.#input(0), [rows]) },
         outputs: { logits: this.#logitTensor(rows) },
       }),
     );
@@ -158,8 +158,7 @@ export class PagedHead implements Head {
   #collect(unit: number, count: number): void {
     const store = this.#stores[unit];
     if (store === undefined) throw new RangeError(`unit ${unit} does not exist`);
-    const { hidden } = this.#source.manifest.architecture;
-    const states = (): Tensor => this.#states([this.#maxRows, hidden]);
+    const states = (): Tensor => this.#states(this.#maxRows);
     this.#bindings.run(`collect/${unit}/${count}`, () =>
       this.#collector.bind({
         hostInputs: {},
@@ -257,8 +256,9 @@ export class PagedHead implements Head {
     return 3 * this.#source.manifest.topK;
   }
 
-  #states(dims: readonly number[]): Tensor {
-    return this.#gpu.at(this.#memory.states, dims, this.#source.manifest.floatType);
+  #states(rows: number): Tensor {
+    const { architecture, floatType } = this.#source.manifest;
+    return this.#gpu.at(this.#memory.states, [rows, stateWidth(architecture)], floatType);
   }
 
   #input(index: number): bigint {

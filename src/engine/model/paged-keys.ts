@@ -12,8 +12,7 @@ export class PagedKeys {
   readonly area: number;
   readonly #bindings = new BindingCache(MAX_RANGES);
   readonly #areas: InputAreas;
-  /** KV buffers as rows of positions. */
-  readonly #memory: Omit<PagedMemory, 'places'>;
+  readonly #memory: PagedMemory;
 
   constructor(
     readonly unit: PagedUnit,
@@ -23,8 +22,7 @@ export class PagedKeys {
     this.control = control;
     this.area = area;
     this.#areas = areas;
-    const [pages = 0, page = 0, heads = 0, dim = 0] = memory.dims;
-    this.#memory = { ...memory, dims: [pages * page, heads * dim] };
+    this.#memory = memory;
   }
 
   /** Writes the positions of a batch. @returns their bytes */
@@ -47,16 +45,21 @@ export class PagedKeys {
   }
 
   #tensors({ rows }: Control, tokens: number): BindingSpec {
-    const { source, entry } = this.unit;
-    const { gpu } = this.#memory;
+    const { source, entry, heads } = this.unit;
+    const { gpu, pages } = this.#memory;
+    // KV buffers as rows of positions.
+    const dimsOf = (cache: number): number[] => {
+      const [count = 0, dim = 0] = heads[cache] ?? [];
+      return [pages[0] * pages[1], count * dim];
+    };
     if (!source.isPaged) throw new RangeError(`the boundary of ${entry.name} must be stored`);
     const inputs = {
       store: source.tensor(),
       rows_in: gpu.at(rows, [tokens], 'i64'),
       positions: gpu.at(this.#areas.addresses[this.area] ?? 0n, [1, tokens], 'i64'),
       rows: gpu.at(rows, [tokens, 1], 'i64'),
-      ...cacheTensors(this.unit, '', this.#memory),
+      ...cacheTensors(this.unit, '', this.#memory, dimsOf),
     };
-    return { hostInputs: {}, inputs, outputs: cacheTensors(this.unit, '_out', this.#memory) };
+    return { hostInputs: {}, inputs, outputs: cacheTensors(this.unit, '_out', this.#memory, dimsOf) };
   }
 }

@@ -12,7 +12,7 @@ import type { Environment } from '../runtime/environment.js';
 import { type Session, BindingCache, MAX_RANGES } from '../runtime/session.js';
 import { at } from '../../util/at.js';
 import { elementBytes, hostI32 } from '../runtime/tensor.js';
-import { blocksOf, bytesPerPosition } from './memory.js';
+import { blocksOf, bytesPerPosition, cacheHeads } from './memory.js';
 import { type BatchPart, Control, intsOf, writeLongs, type AreaPlan, hasKeys, planAreas } from './control.js';
 import {
   disposeUnits,
@@ -198,23 +198,16 @@ export class PagedModel implements Model {
     this.device.dispose();
   }
 
-  /** Pages of each KV buffer, with one for the positions that fill a bucket. */
-  get #cacheDims(): number[] {
-    const { pages, page } = this.limits;
-    const { kvHeads, headDim } = this.manifest.architecture;
-    return [pages + 1, page, kvHeads, headDim];
-  }
-
   get #memory(): PagedMemory {
-    return { gpu: this.#gpu, dims: this.#cacheDims, type: this.manifest.floatType, places: this.#places };
-  }
-
-  get #bufferBytes(): number {
-    return this.#cacheDims.reduce((product, dim) => product * dim, elementBytes(this.manifest.floatType));
+    const { pages, page } = this.limits;
+    // One page more, for the positions that fill a bucket.
+    return { gpu: this.#gpu, pages: [pages + 1, page], type: this.manifest.floatType, places: this.#places };
   }
 
   #openUnit({ entry, sessions, keys }: ModelUnit, unit: number, control: Control): PagedUnit {
     const isStage = unit < this.stages.length;
+    const heads = cacheHeads(entry, this.manifest.architecture);
+    const positions = (this.limits.pages + 1) * this.limits.page * elementBytes(this.manifest.floatType);
     return {
       entry,
       ...(keys && { keys }),
@@ -222,7 +215,8 @@ export class PagedModel implements Model {
       target: isStage ? at(this.boundaries, unit + 1) : at(this.blocks, unit - this.stages.length),
       sessions,
       firstGraph: unit * 2 * (this.maxTokens + 1),
-      buffers: Array.from({ length: 2 * entry.layers }, () => this.device.alloc(this.#bufferBytes)),
+      buffers: heads.flatMap(([count, dim]) => [0, 1].map(() => this.device.alloc(positions * count * dim))),
+      heads,
       control,
       bounds: hostI32(3),
       bindings: new BindingCache(MAX_RANGES),

@@ -5,7 +5,8 @@ import type { ElementType, hostI32, Tensor } from '../runtime/tensor.js';
 import type { BatchPart, BatchShape, Control } from './control.js';
 import type { ModelUnit } from './graphs.js';
 import type { GpuTensors, HiddenStore } from './hidden-store.js';
-import { isCaptured, type PromptLayers, type StageKernel } from './manifest.js';
+import { cacheOfLayers } from './memory.js';
+import { isCaptured, type StageKernel } from './manifest.js';
 
 export interface PagedUnit extends ModelUnit {
   /** Stores of the states that the unit reads and writes. */
@@ -15,6 +16,8 @@ export interface PagedUnit extends ModelUnit {
   readonly firstGraph: number;
   /** K and V of KV cache i are buffers 2i and 2i + 1. */
   readonly buffers: readonly bigint[];
+  /** KV heads and head size of each cache. */
+  readonly heads: readonly (readonly [number, number])[];
   readonly control: Control;
   /**
    * The longest part, the longest sequence, and a length that the longest sequence has at least, in main memory: the
@@ -26,20 +29,22 @@ export interface PagedUnit extends ModelUnit {
 
 /**
  * Tensors over a unit's KV caches, k_0, v_0, k_1 ..., or k_out_0 ... for the suffix `_out`.
- * @param readers layers of a graph, in groups that share a cache; absent: each cache has one
+ * @param dimsOf dimensions of a cache's buffers
+ * @param caches the cache of each number; absent: each has its own
  */
 export function cacheTensors(
   { entry, buffers }: Pick<PagedUnit, 'entry' | 'buffers'>,
   suffix: '' | '_out',
-  { gpu, dims, type }: Omit<PagedMemory, 'places'>,
-  { layers, group }: Pick<PromptLayers, 'layers' | 'group'> = { layers: entry.layers, group: 1 },
+  { gpu, type }: Pick<PagedMemory, 'gpu' | 'type'>,
+  dimsOf: (cache: number) => readonly number[],
+  caches: readonly number[] = Array.from({ length: entry.layers }, (_, cache) => cache),
 ): Record<string, Tensor> {
   const tensors: Record<string, Tensor> = {};
-  for (let layer = 0; layer < layers; layer++)
+  for (const [layer, cache] of caches.entries())
     for (const [i, part] of ['k', 'v'].entries()) {
-      const buffer = buffers[2 * Math.floor(layer / group) + i];
+      const buffer = buffers[2 * cache + i];
       if (buffer === undefined) throw new RangeError(`layer ${layer} of ${entry.name} has no KV cache`);
-      tensors[`${part}${suffix}_${layer}`] = gpu.at(buffer, dims, type);
+      tensors[`${part}${suffix}_${layer}`] = gpu.at(buffer, dimsOf(cache), type);
     }
   return tensors;
 }
@@ -47,8 +52,8 @@ export function cacheTensors(
 /** Memory that the runs of all units share. */
 export interface PagedMemory {
   readonly gpu: GpuTensors;
-  /** Of each KV buffer. */
-  readonly dims: readonly number[];
+  /** Pages of each KV buffer, and positions of a page. */
+  readonly pages: readonly [pages: number, page: number];
   readonly type: ElementType;
   /** Rows 0, 1, 2 ... of stores without pages. */
   readonly places: bigint;
@@ -63,6 +68,7 @@ export function unitTensors(
 ): BindingSpec {
   const { source, target, bounds, entry } = unit;
   const { gpu, places } = memory;
+  const dimsOf = (cache: number): readonly number[] => [...memory.pages, ...(unit.heads[cache] ?? [])];
   const rowsOf = ({ isPaged }: HiddenStore): bigint => (isPaged ? control.rows : places);
   return {
     hostInputs: { bounds: bounds.tensor(gpu.environment, [3]) },
@@ -74,10 +80,9 @@ export function unitTensors(
       cumulative: gpu.at(control.cumulative, [parts + 1], 'i32'),
       pasts: gpu.at(control.pasts, [parts], 'i32'),
       table: gpu.at(control.table, [parts, pages], 'i32'),
-      ...cacheTensors(unit, '', memory),
+      ...cacheTensors(unit, '', memory, dimsOf),
     },
-    // Of a prompt exit's layers, each has an output over the cache of its group.
-    outputs: { next_out: target.tensor(), ...cacheTensors(unit, '_out', memory, entry.prompt) },
+    outputs: { next_out: target.tensor(), ...cacheTensors(unit, '_out', memory, dimsOf, cacheOfLayers(entry)) },
   };
 }
 

@@ -3,11 +3,12 @@
  *
  * Must not know: sequences, depth policy, sampling.
  */
-import { blocksOf, bytesPerPosition, keptBoundaries, stateBytes } from './memory.js';
+import { blocksOf, bytesPerPosition, cacheHeads, cacheOfLayers, keptBoundaries, stateBytes } from './memory.js';
 import type { HostDevice } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
 import type { Session } from '../runtime/session.js';
 import { Tensor } from '../runtime/tensor.js';
+import { stateWidth } from './architecture.js';
 import { type Gate, loadGate } from './gate.js';
 import { disposeUnits, GraphLoader, type Model, type ModelLimits, type ModelSource, type ModelUnit } from './graphs.js';
 import { HiddenStateCache, KvCache } from './kv-cache.js';
@@ -38,6 +39,7 @@ export class StagedModel implements Model {
   readonly gate: Gate | null;
   /** Bytes of one hidden state. */
   readonly hiddenBytes: number;
+  readonly #width: number;
 
   /** Loads all graphs. @throws OrtError that names the graph */
   constructor(
@@ -49,14 +51,20 @@ export class StagedModel implements Model {
     this.manifest = manifest;
     this.environment = environment;
     const graphs = new GraphLoader(source, device);
-    const { kvHeads, headDim } = manifest.architecture;
+    const { architecture, kvType: type } = manifest;
     const { slots, capacity } = limits;
-    const shape = { slots, kvHeads, capacity, headDim, type: manifest.kvType };
     const stage = (entry: StageEntry): Stage => ({
       ...graphs.unit(entry),
-      kv: new KvCache(environment, device, entry.layers, shape, entry.prompt),
+      kv: new KvCache(
+        environment,
+        device,
+        cacheHeads(entry, architecture),
+        { slots, capacity, type },
+        cacheOfLayers(entry),
+      ),
     });
     this.hiddenBytes = stateBytes(manifest);
+    this.#width = stateWidth(architecture);
     this.embed = graphs.session(manifest.embed);
     this.head = graphs.session(manifest.head);
     this.select = graphs.session(manifest.select);
@@ -79,10 +87,10 @@ export class StagedModel implements Model {
     return bytesPerPosition(this.manifest);
   }
 
-  /** Hidden states at an address, [...dims, hidden]. The caller disposes the tensor. */
+  /** States at an address, [...dims, width]. The caller disposes the tensor. */
   states(address: bigint, dims: readonly number[]): Tensor {
-    const { architecture, floatType } = this.manifest;
-    return new Tensor(this.environment, this.device.memoryInfo, address, [...dims, architecture.hidden], floatType);
+    const { floatType } = this.manifest;
+    return new Tensor(this.environment, this.device.memoryInfo, address, [...dims, this.#width], floatType);
   }
 
   dispose(): void {

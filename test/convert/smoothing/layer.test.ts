@@ -52,7 +52,8 @@ function calibration(seen: (factors: LayerFactors) => void): LayerCalibration {
 function smoothed(arch = ARCH) {
   let factors: LayerFactors | null = null;
   const layer = { source: { tensor: source }, prefix: 'p.', name: 'layers.0', kind: { rotary: 0, window: null } };
-  const made = smoothedLayer({ ...layer, calibration: calibration((given) => (factors = given)) }, arch);
+  const own = { ...layer, place: 0, arch, calibration: calibration((given) => (factors = given)) };
+  const made = smoothedLayer(own);
   const of = (part: Part) => {
     const { shape } = source(`p.${LAYER[part]}`);
     return made.source.tensor(`p.${LAYER[part]}`).rows(0, shape.length === 1 ? 1 : (shape[0] ?? 0));

@@ -59,6 +59,14 @@ GEMMA_ROPE = {
     "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
 }
 MINISTRAL = {**YARN, "mscale": 1.0, "mscale_all_dim": 1.0, "beta_fast": 32.0, "beta_slow": 1.0}
+FULL, SLIDING = "full_attention", "sliding_attention"
+GEMMA4 = {
+    "hidden_size": 48,
+    "sliding_window": 12,
+    "global_head_dim": 32,
+    "hidden_size_per_layer_input": 0,
+    "vocab_size_per_layer_input": 96,
+}
 GRANITE = {
     "embedding_multiplier": 3.0,
     "residual_multiplier": 0.3,
@@ -150,6 +158,41 @@ MODELS: dict[str, tuple[str, dict, dict]] = {
         },
         {"norm": 0},
     ),
+    "gemma4": (
+        "Gemma4",
+        {
+            **GEMMA4,
+            "num_hidden_layers": 7,
+            "num_key_value_heads": 1,
+            "layer_types": [SLIDING, FULL, FULL, SLIDING, SLIDING, SLIDING, FULL],
+            "num_kv_shared_layers": 3,
+            "hidden_size_per_layer_input": 16,
+            "use_double_wide_mlp": True,
+            "final_logit_softcapping": 2.0,
+        },
+        {"greedy": 16},
+    ),
+    "gemma4-dense": (
+        "Gemma4",
+        {
+            **GEMMA4,
+            "layer_types": [SLIDING, FULL, SLIDING, FULL],
+            "attention_k_eq_v": True,
+            "num_global_key_value_heads": 1,
+        },
+        {"greedy": 16},
+    ),
+    "gemma4-shared": (
+        "Gemma4",
+        {
+            **GEMMA4,
+            "global_head_dim": 16,
+            "num_hidden_layers": 6,
+            "layer_types": [FULL, SLIDING, SLIDING, SLIDING, FULL, FULL],
+            "num_kv_shared_layers": 2,
+        },
+        {"greedy": 16},
+    ),
 }
 
 
@@ -158,23 +201,34 @@ def model_of(kind: str, changes: dict, norm: float) -> torch.nn.Module:
     config_class = getattr(transformers, f"{kind}TextConfig", None) or getattr(transformers, f"{kind}Config")
     sizes = {key: value for key, value in {**SIZES, **changes}.items() if value is not None}
     config = config_class(**sizes, attn_implementation="eager")
+    # Gemma 4 has heads of two sizes, and its config then names no size of all.
+    config.allow_global_per_layer_attribute_access = True
     model = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
     with torch.no_grad():
-        for name, weight in model.named_parameters():
-            offset = norm if "norm" in name else 0
+        for name, weight in weights_of(model).items():
+            offset = norm if "norm" in name or name.endswith("layer_scalar") else 0
             weight.copy_(torch.from_numpy(values(name, tuple(weight.shape)) + np.float32(offset)))
     model.config.architectures = [f"{kind}ForCausalLM"]
     return model
 
 
+def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """What a checkpoint holds: parameters, and the multipliers of Gemma 4's layers."""
+    scalars = {name: buffer for name, buffer in model.named_buffers() if name.endswith("layer_scalar")}
+    return {**dict(model.named_parameters()), **scalars}
+
+
 @torch.no_grad()
-def prompts_of(model: torch.nn.Module, first: int, last: int) -> list[dict]:
-    """Two prompts with the highest logits at some of their positions."""
+def prompts_of(model: torch.nn.Module, first: int, last: int, greedy: int) -> list[dict]:
+    """Two prompts with the highest logits at some of their positions, and at those of greedy tokens behind them."""
     prompts = []
     for seed, length in ((7, min(21, last)), (8, min(100, last))):
         ids = [int(i) for i in (values(f"prompt {seed}", (length,)) * 128 + 40)]
+        for _ in range(greedy):
+            ids.append(int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
         logits = model(torch.tensor([ids]), use_cache=False).logits[0]
         positions = sorted({p for p in (0, 1, 11, 12, 20, 31, 40, 63, 98, length - 1) if p < length})
+        positions += range(length, length + greedy)
         tops = []
         for position in positions:
             if position < first:
@@ -205,6 +259,7 @@ GGUF_ARCH = {
     "Olmo2": gguf.MODEL_ARCH.OLMO2,
     "Gemma2": gguf.MODEL_ARCH.GEMMA2,
     "Gemma3": gguf.MODEL_ARCH.GEMMA3,
+    "Gemma4": gguf.MODEL_ARCH.GEMMA4,
 }
 ALTERNATES = {"Llama", "Mistral", "Ministral3", "SmolLM3", "Granite", "GraniteMoeHybrid"}
 PRE = {
@@ -227,21 +282,38 @@ def gguf_of(kind: str, model: torch.nn.Module) -> dict | None:
     path = Path(tempfile.mkdtemp()) / "model.gguf"
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[arch])
     head_dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+    own = list(range(layers)) if kind == "Gemma4" else []
+    by_layer = [c.per_layer_config[i] for i in own]
     writer.add_block_count(layers)
     writer.add_context_length(c.max_position_embeddings)
     writer.add_embedding_length(c.hidden_size)
-    writer.add_feed_forward_length(getattr(c, "shared_intermediate_size", c.intermediate_size))
+    ffn = getattr(c, "shared_intermediate_size", c.intermediate_size)
+    writer.add_feed_forward_length([model.model.layers[i].mlp.intermediate_size for i in own] or ffn)
     writer.add_head_count(c.num_attention_heads)
     heads_kv = c.num_key_value_heads
-    writer.add_head_count_kv([heads_kv] * layers if kind == "GraniteMoeHybrid" else heads_kv)
+    same = [heads_kv] * layers if kind == "GraniteMoeHybrid" else heads_kv
+    writer.add_head_count_kv([each.num_key_value_heads for each in by_layer] or same)
     writer.add_layer_norm_rms_eps(c.rms_norm_eps)
-    writer.add_key_length(head_dim)
+    if own:
+        writer.add_key_length(by_layer[c.layer_types.index(FULL)].head_dim)
+        writer.add_key_length_swa(head_dim)
+        writer.add_sliding_window_pattern([each == SLIDING for each in c.layer_types])
+        writer.add_shared_kv_layers(c.num_kv_shared_layers)
+        writer.add_embedding_length_per_layer_input(c.hidden_size_per_layer_input)
+        writer.add_rope_freq_base_swa(c.rope_parameters[SLIDING]["rope_theta"])
+        if c.final_logit_softcapping:
+            writer.add_final_logit_softcapping(c.final_logit_softcapping)
+    else:
+        writer.add_key_length(head_dim)
     rope = c.rope_parameters
     rope = rope.get("full_attention", rope)
     writer.add_rope_freq_base(rope["rope_theta"])
     writer.add_rope_dimension_count(int(head_dim * rope.get("partial_rotary_factor", 1)))
     extra: list[tuple[str, np.ndarray]] = []
     match rope["rope_type"]:
+        case "proportional":
+            frequencies = model.model.rotary_emb.full_attention_inv_freq.numpy()
+            extra.append(("rope_freqs.weight", np.where(frequencies > 0, 1, 1e30).astype(np.float32)))
         case "linear":
             writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
             writer.add_rope_scaling_factor(rope["factor"])
@@ -263,7 +335,7 @@ def gguf_of(kind: str, model: torch.nn.Module) -> dict | None:
             factors = plain / model.model.rotary_emb.inv_freq.numpy()
             writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
             extra.append(("rope_freqs.weight", factors.astype(np.float32)))
-    if getattr(c, "sliding_window", None) and kind in ("Mistral", "Phi3", "Gemma2", "Gemma3"):
+    if getattr(c, "sliding_window", None) and kind in ("Mistral", "Phi3", "Gemma2", "Gemma3", "Gemma4"):
         writer.add_sliding_window(c.sliding_window)
     if kind == "Gemma2":
         writer.add_attn_logit_softcapping(c.attn_logit_softcapping)
@@ -290,10 +362,12 @@ def gguf_of(kind: str, model: torch.nn.Module) -> dict | None:
         sources[target] = [stored, how] if how else [stored]
         writer.add_tensor(target, np.ascontiguousarray(weight))
 
-    for name, parameter in model.named_parameters():
+    for name, parameter in weights_of(model).items():
         weight = parameter.detach().numpy()
         part = name.split(".")[-2]
-        if kind in ALTERNATES and part in ("q_proj", "k_proj"):
+        if name.endswith("layer_scalar"):
+            add(f"{name}.weight", name, weight)
+        elif kind in ALTERNATES and part in ("q_proj", "k_proj"):
             heads = c.num_attention_heads if part == "q_proj" else heads_kv
             add(name, name, alternate(weight, heads), heads=heads)
         elif kind in ("Gemma2", "Gemma3") and "norm" in name:
@@ -325,15 +399,23 @@ def gguf_of(kind: str, model: torch.nn.Module) -> dict | None:
 
 
 def short(table: dict) -> dict:
-    """One entry for the tensors of all layers, with {} for the layer."""
+    """One entry for the tensors of all layers, with {} for the layer, where the layers are alike."""
+    texts: dict[str, list[str]] = {}
+    for name, value in table.items():
+        layer = re.search(r"\.(\d+)\.", name)
+        if layer is not None:
+            text = json.dumps(value).replace(layer[0], ".{}.")
+            texts.setdefault(name.replace(layer[0], ".{}."), []).append(text)
+    most = max(map(len, texts.values()))
     found: dict = {}
     for name, value in table.items():
         layer = re.search(r"\.(\d+)\.", name)
-        if layer is None:
+        key = name if layer is None else name.replace(layer[0], ".{}.")
+        same = texts.get(key, [])
+        if len(same) == most and len(set(same)) == 1:
+            found[key] = json.loads(same[0])
+        else:
             found[name] = value
-            continue
-        text = json.dumps(value).replace(layer[0], ".{}.")
-        assert found.setdefault(name.replace(layer[0], ".{}."), json.loads(text)) == json.loads(text)
     return found
 
 
@@ -341,9 +423,10 @@ def golden(name: str) -> str:
     kind, changes, options = MODELS[name]
     norm = options.get("norm", 1)
     model = model_of(kind, changes, norm)
-    prompts = prompts_of(model, options.get("from", 0), options.get("to", 128))
+    prompts = prompts_of(model, options.get("from", 0), options.get("to", 128), options.get("greedy", 0))
     config = json.loads(model.config.to_json_string(use_diff=False))
-    config.pop("transformers_version", None)
+    for name in ("transformers_version", "allow_global_per_layer_attribute_access"):
+        config.pop(name, None)
     about = {
         "about": f"transformers' {kind}ForCausalLM, fp32; written by make.py",
         **({"context": options["context"]} if "context" in options else {}),
@@ -352,7 +435,7 @@ def golden(name: str) -> str:
     fields = {
         **{key: json.dumps(value) for key, value in about.items()},
         "config": json.dumps(config, sort_keys=True),
-        "shapes": json.dumps(short({key: list(value.shape) for key, value in model.named_parameters()})),
+        "shapes": json.dumps(short({key: list(value.shape) for key, value in weights_of(model).items()})),
         "gguf": json.dumps(gguf_of(kind, model)),
         "prompts": json.dumps(prompts),
     }

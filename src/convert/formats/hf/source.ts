@@ -17,7 +17,10 @@ import { openSafetensors } from './safetensors.js';
 import { readTokenizer } from './tokenizer.js';
 
 /** Classes of models with images; the converter reads their text part, `text_config`. */
-const WITH_IMAGES: readonly unknown[] = ['Gemma3ForConditionalGeneration', 'Mistral3ForConditionalGeneration'];
+const WITH_IMAGES = /^(Gemma3|Gemma4|Mistral3)ForConditionalGeneration$/;
+
+/** A tensor of their other parts. */
+const OTHER_PART = /^(?:model\.)?(vision_tower|audio_tower|multi_modal_projector|embed_vision|embed_audio)\./;
 
 /** Tensors that older versions of transformers store although rope_theta determines them. */
 const FREQUENCIES = /(^|\.)rotary_emb\.inv_freq$/;
@@ -46,7 +49,7 @@ export function readOutline(folder: string): Outline {
     (key) => config[key],
     (key) => `${file}: ${key}`,
   );
-  const images = Array.isArray(config.architectures) && WITH_IMAGES.includes(config.architectures[0]);
+  const images = Array.isArray(config.architectures) && WITH_IMAGES.test(String(config.architectures[0]));
   const fields = images ? all.within('text_config') : all;
   const family = familyOfConfig(images ? null : config.architectures, fields.get('model_type'), file);
   const description = family.fromConfig(fields.over(family.defaults ?? {}));
@@ -59,15 +62,15 @@ export function openHuggingFace(folder: string): ModelSource {
   const { architecture } = description;
   const recipes = folderRecipes(family, description);
   const files = openWeights(folder);
+  const leftOut = new Set<string>();
   /** The file of each tensor, and its name there. */
-  const owner = new Map(
-    files.flatMap((file) =>
-      file.names.flatMap((stored) => {
-        const name = images ? textName(stored) : stored;
-        return name === null ? [] : [[name, { file, stored }] as const];
-      }),
-    ),
-  );
+  const owner = new Map<string, { readonly file: TensorFile; readonly stored: string }>();
+  for (const file of files)
+    for (const stored of file.names) {
+      const other = images && OTHER_PART.exec(stored);
+      if (other) leftOut.add(other[1] ?? '');
+      else owner.set(images ? textName(stored) : stored, { file, stored });
+    }
   const raw: Tensors = {
     names: [...owner.keys()].filter((name) => !FREQUENCIES.test(name)),
     tensor(name) {
@@ -94,6 +97,7 @@ export function openHuggingFace(folder: string): ModelSource {
     tokenizer,
     // The licence in the front matter of the model card.
     licence: /^license:\s*(\S+)/m.exec(readOptionalText(folder, 'README.md') ?? '')?.[1] ?? 'unknown',
+    leftOut: [...leftOut],
     origin: typeof name === 'string' && name !== '' ? name : path.basename(path.resolve(folder)),
     sampling: readSampling(folder),
     exits: balcony?.exits ?? (family === llama ? layerSkipExits(folder, name, architecture.layers) : null),
@@ -112,9 +116,8 @@ function readGate(raw: Tensors, gate: string, hidden: number): Float32Array {
   return Float32Array.from(parts.flatMap((part) => [...part]));
 }
 
-/** The name of a tensor of the text part of a model with images; null for a tensor of the other parts. */
-function textName(stored: string): string | null {
-  if (/^(model\.)?(vision_tower|multi_modal_projector)\./.test(stored)) return null;
+/** The name of a tensor of the text part of a model with images. */
+function textName(stored: string): string {
   return stored.replace(/^model\.language_model\./, 'model.').replace(/^language_model\./, '');
 }
 
