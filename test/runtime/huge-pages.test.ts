@@ -1,7 +1,11 @@
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import koffi from 'koffi';
 import t from 'tap';
+import { convert } from '../../src/convert/convert.js';
 import { anonymous, useHugePages, PAGE, residentPages } from '../../src/engine/runtime/libc.js';
+import { goldenModel, writeGoldenFolder } from '../convert/golden-model.js';
+import { advance, decodeRows, makeExecutor, openSlot, slotParts } from '../engine/helper.js';
 
 void t.test('anonymous finds private memory without a file, including the heap', async (t) => {
   const maps = [
@@ -39,3 +43,34 @@ void t.test('useHugePages collapses resident memory, changes no byte, and loads 
   const supported = process.platform === 'linux' && readFileSync('/proc/meminfo', 'utf8').includes('Hugepagesize');
   t.comment(`${bytes / 2 ** 20} MiB in huge pages (supported: ${supported})`);
 });
+
+void t.test(
+  'rows of a mapped table leave the process, and are read again',
+  { skip: process.platform !== 'linux' },
+  async (t) => {
+    const model = goldenModel('gemma4');
+    const [{ ids } = { ids: [] }] = model.prompts;
+    const dir = t.testdir();
+    const modelDir = join(dir, 'out');
+    const source = writeGoldenFolder(join(dir, 'hf'), model);
+    await convert({ source, out: modelDir, kernels: ['w8a8'], compress: false, force: false });
+    const executor = await makeExecutor(t, { modelDir });
+    const resident = (): number => {
+      const areas = readFileSync('/proc/self/smaps', 'utf8').split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
+      const mapped = areas.filter((area) => area.split('\n')[0]?.endsWith(`${modelDir}/weights-000.bin`));
+      return mapped.reduce((sum, area) => sum + Number(/^Rss: +(\d+)/m.exec(area)?.[1]), 0);
+    };
+    const logits = (): Float32Array => {
+      const slot = openSlot(executor, ids);
+      advance(executor, slot, 0, ids.length - 1);
+      decodeRows(executor, [{ slot, exit: executor.exit(0) }]);
+      executor.table.drop(slot);
+      return executor.head.fullLogits(0).slice();
+    };
+    const before = logits();
+    t.ok(resident() > 0);
+    slotParts(executor).model.rows.read(256);
+    t.equal(resident(), 0);
+    t.strictSame(logits(), before);
+  },
+);

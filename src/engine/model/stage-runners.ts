@@ -62,6 +62,7 @@ export class DecodeRunner {
         outputs: { hidden: model.states(this.hidden(0, first), [rows, 1]) },
       });
     });
+    this.#model.rows.read(rows);
   }
 
   /** Runs a trunk stage over rows [first, first + rows). @param longest the greatest past of these rows */
@@ -136,6 +137,7 @@ export class PrefillRunner {
       inputs: {},
       outputs: { hidden: model.states(output, [1, count]) },
     });
+    model.rows.read(count);
   }
 
   /** Runs a stage over positions [start, start + count) of a slot. The stage must have run all earlier positions. */

@@ -11,6 +11,7 @@ import { Tensor } from '../runtime/tensor.js';
 import { stateWidth } from './architecture.js';
 import { type Gate, loadGate } from './gate.js';
 import { disposeUnits, GraphLoader, type Model, type ModelLimits, type ModelSource, type ModelUnit } from './graphs.js';
+import { RowFiles } from './weight-files.js';
 import { HiddenStateCache, KvCache } from './kv-cache.js';
 import type { ExitEntry, Manifest, StageEntry } from './manifest.js';
 
@@ -39,6 +40,8 @@ export class StagedModel implements Model {
   readonly gate: Gate | null;
   /** Bytes of one hidden state. */
   readonly hiddenBytes: number;
+  /** Files of the embedding's rows. */
+  readonly rows: RowFiles;
   readonly #width: number;
 
   /** Loads all graphs. @throws OrtError that names the graph */
@@ -73,6 +76,7 @@ export class StagedModel implements Model {
     this.exits = manifest.exits.map((entry) => ({ entry, block: entry.block && stage(entry.block) }));
     this.kernelFaults = graphs.kernelFaults;
     this.gate = loadGate(source.dir, manifest);
+    this.rows = new RowFiles(source.dir, manifest);
     const kept = keptBoundaries(manifest);
     this.boundaries = [null, ...this.stages].map((_, index) =>
       kept.has(index) ? new HiddenStateCache(device, slots, capacity, this.hiddenBytes) : null,

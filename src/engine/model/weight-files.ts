@@ -1,12 +1,13 @@
-/** Inflates the gzip-compressed weight files of a model folder into memory for ONNX Runtime. */
-import { closeSync, openSync, readSync } from 'node:fs';
+/** The weight files of a folder: gzip-compressed ones are inflated into memory, and a large table stays in its file. */
+import { closeSync, openSync, readSync, realpathSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
+import { releaseMapped } from '../runtime/libc.js';
 import type { WeightFiles } from '../runtime/session.js';
 import type { Manifest } from './manifest.js';
-import type { Placed } from './onnx-weights.js';
+import { externalTensors, type Placed } from './onnx-weights.js';
 
 const SUFFIX = '.gz';
 /** Most bytes that a call reads. */
@@ -48,6 +49,28 @@ export async function loadCompressedWeights(
  */
 export function weightBytes(dir: string, weights: WeightFiles, { location, offset, length }: Placed): Uint8Array {
   return weights.get(location)?.subarray(offset, offset + length) ?? readPart(join(dir, location), offset, length);
+}
+
+/** Rows of the layers' own inputs that a process reads until it returns their pages, up to 128 KiB for each. */
+const MOST_ROWS = 256;
+
+/** The files of an embedding whose table of the layers' own inputs stays in the file. */
+export class RowFiles {
+  readonly #files: readonly string[];
+  #rows = MOST_ROWS;
+
+  constructor(dir: string, { architecture, embed }: Manifest) {
+    const tensors = architecture.perLayer === undefined ? [] : externalTensors(join(dir, embed));
+    this.#files = [...new Set(tensors.map(({ location }) => realpathSync(join(dir, location))))];
+  }
+
+  /** Call it behind each read of so many rows. */
+  read(rows: number): void {
+    this.#rows += rows;
+    if (this.#files.length === 0 || this.#rows < MOST_ROWS) return;
+    releaseMapped(this.#files);
+    this.#rows = 0;
+  }
 }
 
 function readPart(file: string, offset: number, length: number): Uint8Array {

@@ -17,6 +17,7 @@ const trim = linux ? library.func('int malloc_trim(size_t)') : undefined;
 
 const PROT_READ_WRITE = 3;
 const MAP_PRIVATE_ANONYMOUS_NORESERVE = linux ? 0x02 | 0x20 | 0x4000 : 0x02 | 0x1000 | 0x40;
+const MADV_RANDOM = 1;
 const MADV_DONTNEED = 4;
 const MADV_NOHUGEPAGE = 15;
 const MADV_COLLAPSE = 25;
@@ -94,24 +95,51 @@ const HUGE_PAGE_BYTES = 2 ** 21;
 
 /** Collapses every whole huge page of private anonymous memory. @returns bytes in huge pages */
 export function useHugePages(): number {
-  let maps: string;
-  try {
-    maps = readFileSync('/proc/self/maps', 'utf8');
-  } catch {
-    return 0;
-  }
   let bytes = 0;
-  for (const { start, end } of anonymous(maps))
+  for (const { start, end } of anonymous(readMaps()))
     for (let at = roundUp(start); at + BigInt(HUGE_PAGE_BYTES) <= end; at += BigInt(HUGE_PAGE_BYTES))
       if (collapse(at, HUGE_PAGE_BYTES)) bytes += HUGE_PAGE_BYTES;
   return bytes;
 }
 
+/**
+ * Returns the pages of mapped files, of which reads take some rows, to the system's cache. Otherwise the process keeps
+ * the pages around each row as well.
+ * @param files real paths, whose mappings nothing writes
+ */
+export function releaseMapped(files: readonly string[]): void {
+  const maps = readMaps();
+  for (const file of files)
+    for (const { start, end } of areas(maps, (line) => line.endsWith(` ${file}`))) {
+      madvise(start, Number(end - start), MADV_RANDOM);
+      madvise(start, Number(end - start), MADV_DONTNEED);
+    }
+}
+
+interface Area {
+  readonly start: bigint;
+  readonly end: bigint;
+}
+
 /** Private, writable mappings without a file, from the text of /proc/self/maps. */
-export function anonymous(maps: string): { start: bigint; end: bigint }[] {
-  return [...maps.matchAll(/^([0-9a-f]+)-([0-9a-f]+) rw-p [0-9a-f]+ 00:00 0 *(?:\[heap\])?$/gm)].map(
-    ([, start = '0', end = '0']) => ({ start: BigInt(`0x${start}`), end: BigInt(`0x${end}`) }),
-  );
+export function anonymous(maps: string): Area[] {
+  return areas(maps, (line) => / rw-p [0-9a-f]+ 00:00 0 *(?:\[heap\])?$/.test(line));
+}
+
+function areas(maps: string, isWanted: (line: string) => boolean): Area[] {
+  return maps.split('\n').flatMap((line) => {
+    const [, start, end] = /^([0-9a-f]+)-([0-9a-f]+) /.exec(line) ?? [];
+    return start !== undefined && isWanted(line) ? [{ start: BigInt(`0x${start}`), end: BigInt(`0x${end}`) }] : [];
+  });
+}
+
+/** /proc/self/maps; empty on a system without it. */
+function readMaps(): string {
+  try {
+    return readFileSync('/proc/self/maps', 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 function roundUp(address: bigint): bigint {
