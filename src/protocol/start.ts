@@ -29,6 +29,8 @@ export interface ReadyMessage {
   readonly type: 'ready';
   readonly name: string;
   readonly architecture: Architecture;
+  /** Layers that a token of a prompt runs; absent: all of them. */
+  readonly promptLayers?: number;
   readonly exits: readonly ExitLayer[];
   /** Most positions of a sequence: the model's context, or less under a smaller KV budget. */
   readonly maxLength: number;

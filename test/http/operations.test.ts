@@ -225,7 +225,7 @@ void t.test('props and version, with rounded times', async (t) => {
   const server = await build(t);
   const dry = { dry_multiplier: 8, dry_base: 2, dry_allowed_length: 3 };
   t.match((await server.get('/props')).body, {
-    model: 'fake',
+    ...{ model: 'fake', kv_layers: 30, prompt_layers: 30 },
     exits: [{ layer: 10, dry }, { layer: 15 }, { layer: 20 }, { layer: 25 }, { layer: 30, dry: null }],
     limits: { max_model_len: 256, max_running: 4, max_choices: 64 },
     calibration: { load_ms: 1, calibrate_ms: 1, cost: [] },
@@ -234,8 +234,10 @@ void t.test('props and version, with rounded times', async (t) => {
   // Measured times have at most three decimals.
   const point = { rows: 1, context: 0, ms: 1.5296879997476935 };
   const cost = { units: [{ unit: 'head', kernel: 'fp32', decode: [point], prefill: [point] }] };
-  server.engine.ready = { ...READY, loadMs: 2341.96, calibrateMs: 854.2, cost };
-  const { calibration } = (await server.get('/props')).body as unknown as { calibration: object };
+  const architecture = { ...READY.architecture, sharing: { first: 15, ffn: 1536 } };
+  server.engine.ready = { ...READY, architecture, promptLayers: 15, loadMs: 2341.96, calibrateMs: 854.2, cost };
+  const { calibration, ...layers } = (await server.get('/props')).body as unknown as { calibration: object };
+  t.match(layers, { kv_layers: 15, prompt_layers: 15 });
   const rounded = { ...point, ms: 1.53 };
   t.strictSame(calibration, {
     ...{ load_ms: 2342, calibrate_ms: 854 },

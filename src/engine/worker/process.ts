@@ -108,6 +108,7 @@ async function start(options: EngineOptions): Promise<Started> {
   });
   // Without those of a partial page.
   const positions = Math.floor(options.kvMemoryBytes / bytesPerPosition);
+  const prompt = options.promptExit === false ? undefined : manifest.exits.at(-1)?.block?.prompt;
   return {
     core,
     grammars: { tokenizer, endTokens: manifest.eosTokens },
@@ -115,6 +116,7 @@ async function start(options: EngineOptions): Promise<Started> {
       type: 'ready',
       name: manifest.name,
       architecture: manifest.architecture,
+      ...(prompt && { promptLayers: prompt.exit }),
       exits: manifest.exits.map(({ layer }) => layer),
       maxLength: limits.capacity,
       slots: options.maxRunning,

@@ -1,4 +1,5 @@
 /** GET /props: exits with their agreement and accuracy, calibration and limits, with the client's bounds. */
+import { depthOf } from '../../../engine/model/architecture.js';
 import type { ReadyMessage } from '../../../protocol/index.js';
 import { Type } from '../../../util/schema.js';
 import { MOST_CHOICES, readyEngine } from '../context.js';
@@ -47,6 +48,9 @@ export const props: PlainEndpoint = {
       aliases: model.aliases ?? [],
       licence: model.licence,
       architecture: ready.architecture,
+      // Layers in front of these write keys and values; those behind read them. A token of a prompt may run fewer.
+      kv_layers: ready.architecture.sharing?.first ?? depthOf(ready.architecture),
+      prompt_layers: ready.promptLayers ?? depthOf(ready.architecture),
       exits: exitRows(model),
       sampling_defaults: {
         temperature: defaults.temperature,
