@@ -108,9 +108,9 @@ export class KvCache {
   /** Moves the positions of `fresh` to [start, start + count) of a slot. */
   take(memory: bigint, count: number, slot: number, start: number): void {
     let source = memory;
-    for (const { target, positionBytes } of this.#rows(slot, slot)) {
-      const bytes = count * positionBytes;
-      this.#device.copy(target + BigInt(start * positionBytes), source, bytes);
+    for (const { target, of } of this.#rows(slot, slot)) {
+      const bytes = count * of.positionBytes;
+      this.#device.copy(target + BigInt(start * of.positionBytes), source, bytes);
       source += BigInt(bytes);
     }
   }
@@ -118,17 +118,19 @@ export class KvCache {
   /** Copies positions [start, end) of a slot to another. */
   copy(from: number, to: number, start: number, end: number): void {
     if (end <= start) return;
-    for (const { source, target, positionBytes } of this.#rows(from, to)) {
-      const offset = BigInt(start * positionBytes);
-      this.#device.copy(target + offset, source + offset, (end - start) * positionBytes);
+    for (const { source, target, of } of this.#rows(from, to)) {
+      const offset = BigInt(start * of.positionBytes);
+      this.#device.copy(target + offset, source + offset, (end - start) * of.positionBytes);
     }
   }
 
   /** Releases the memory of a slot's positions from `from` on. */
   releasePages(slot: number, from: number): void {
     if (from > 0)
-      for (const { source, positionBytes, rowBytes } of this.#rows(slot, slot))
-        this.#device.releasePages(source + BigInt(from * positionBytes), rowBytes - from * positionBytes);
+      for (const { source, of } of this.#rows(slot, slot)) {
+        const start = from * of.positionBytes;
+        this.#device.releasePages(source + BigInt(start), of.rowBytes - start);
+      }
     else
       for (const { memory, slotBytes } of this.#buffers)
         this.#device.releasePages(memory + BigInt(slot * slotBytes), slotBytes);
@@ -138,12 +140,15 @@ export class KvCache {
     for (const { memory, slotBytes } of this.#buffers) this.#device.free(memory, this.#shape.slots * slotBytes);
   }
 
-  *#rows(from: number, to: number): Generator<Buffer & { source: bigint; target: bigint }> {
-    for (const buffer of this.#buffers)
-      for (let head = 0; head < buffer.kvHeads; head++) {
-        const at = (slot: number): bigint => buffer.memory + BigInt(slot * buffer.slotBytes + head * buffer.rowBytes);
-        yield { ...buffer, source: at(from), target: at(to) };
+  /** The rows of each head, for copies between slots. */
+  *#rows(from: number, to: number): Generator<{ source: bigint; target: bigint; of: Buffer }> {
+    for (const of of this.#buffers) {
+      const between = BigInt((to - from) * of.slotBytes);
+      for (let head = 0; head < of.kvHeads; head++) {
+        const source = of.memory + BigInt(from * of.slotBytes + head * of.rowBytes);
+        yield { source, target: source + between, of };
       }
+    }
   }
 }
 
