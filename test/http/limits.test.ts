@@ -1,6 +1,7 @@
 /** The limits of a key: reported in OpenAI's headers, enforced with 429, returned if unused. */
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import { Readable } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import t from 'tap';
 import { duration, TokenBucket } from '../../src/gateway/http/caller.js';
@@ -294,6 +295,17 @@ void t.test('unfinished bodies of a client are bounded in sum, and free their by
   t.equal((await ask('10.0.0.2')).status, 200, 'another client has room');
   open[0]?.destroy();
   t.equal((await refusedOr(200)).status, 200);
+});
+
+void t.test('bodies of unknown lengths count in the sum from the turns of their requests on', async (t) => {
+  const server = await build(t);
+  const ask = () => {
+    const payload = Readable.from([JSON.stringify({ prompt: 'x' })]);
+    const headers = { 'content-type': 'application/json' };
+    return server.app.inject({ method: 'POST', url: '/v1/completions', headers, payload });
+  };
+  const burst = await Promise.all(Array.from({ length: 40 }, ask));
+  t.same([...new Set(burst.map(({ statusCode }) => statusCode))], [200]);
 });
 
 void t.test('a request without a length needs a usual answer only, and a longer one leaves a debt', async (t) => {

@@ -26,8 +26,9 @@ export async function createApp(context: GatewayContext): Promise<FastifyInstanc
   onArrival(app, [traced(context)]);
   await registerCors(app, options.corsOrigin);
   onArrival(app, [rejectedWhenDraining(context), identified(context)]);
-  registerArrival(app, options.maxBody);
+  // Ahead of the sum of bodies: a request that waits for its turn has none on its way.
   registerTurns(app);
+  registerArrival(app, options.maxBody);
   registerUpstreams(app, context);
   registerBody(app);
   if (isLocal(context)) {
