@@ -1,8 +1,14 @@
 /** A GPU's faults and its lack of memory, in words that tell the operator what to do. Pure. */
 
 /** `Device.alloc`, CUDA's calls, ONNX Runtime's arenas, Vulkan, without the place in the source around them. */
-const NO_MEMORY =
-  /cannot reserve \d+ bytes on the GPU.*|(?:CUDA [^:]*: )?out of memory|Failed to allocate memory.*|\w+DEVICE_MEMORY/;
+const NO_MEMORY = new RegExp(
+  [
+    'cannot reserve \\d+ bytes on the GPU.*',
+    '(?:CUDA failure \\d+: )?out of memory',
+    'Failed to allocate memory.*',
+    '\\w*OUT_OF_DEVICE_MEMORY',
+  ].join('|'),
+);
 
 /**
  * The sentence for an error of a GPU that lacks memory; null for other errors.
