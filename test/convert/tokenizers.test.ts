@@ -46,8 +46,9 @@ void t.test("a begin token is added as in llama.cpp: by the file's flag, else by
   }
 });
 
+const bytes = Array.from({ length: 256 }, (_, i) => `<0x${i.toString(16).toUpperCase().padStart(2, '0')}>`);
+
 void t.test('a SentencePiece tokenizer of a GGUF file works', async (t) => {
-  const bytes = Array.from({ length: 256 }, (_, i) => `<0x${i.toString(16).toUpperCase().padStart(2, '0')}>`);
   // Later pieces have lower scores: "he" merges before "el", "▁he" before "hel".
   const pieces = ['<unk>', '<s>', ...bytes, ...['▁', 'h', 'e', 'l', 'o'], ...['he', 'el', '▁he', 'lo', 'hel']];
   const text = textOf(
@@ -62,6 +63,23 @@ void t.test('a SentencePiece tokenizer of a GGUF file works', async (t) => {
   const ids = text.encode('hello é', true);
   t.equal(ids.map((id) => pieces[id]).join(' '), '<s> ▁he l lo ▁ <0xC3> <0xA9>');
   t.equal(text.decode(ids), 'hello é');
+});
+
+void t.test('a file of Gemma 4 has merges, no space in front, and shows the tokens around a call', async (t) => {
+  const marks = ['<bos>', '<turn|>', '<|tool_call>', '<tool_call|>', '<|"|>', '<|tool_response>'];
+  const pieces = ['<unk>', ...marks, ...bytes, ...['▁', 'h', 'e', 'l', 'o', 'he', 'el', '▁he', '\n', '\n\n']];
+  const found = ofFile({
+    model: 'gemma4',
+    tokens: pieces,
+    merges: ['e l', 'h e', '▁ he', '\n \n'],
+    token_type: pieces.map((_, i) => (i === 0 ? 2 : i < 3 ? 3 : i < 7 ? 4 : i < 263 ? 6 : 1)),
+    ...{ bos_token_id: 1, eos_token_id: 2, add_bos_token: true, add_space_prefix: false },
+  });
+  t.match(found, { bosToken: 1, eosTokens: [2, 6] });
+  const text = textOf(found);
+  const ids = text.encode('hello he\n\n<|tool_call>é', true);
+  t.equal(ids.map((id) => pieces[id]).join(' '), '<bos> h el l o ▁he \n\n <|tool_call> <0xC3> <0xA9>');
+  t.equal(text.decode(ids), 'hello he\n\n<|tool_call>é');
 });
 
 void t.test('a GGUF file names its end tokens, or has some of known texts', async (t) => {

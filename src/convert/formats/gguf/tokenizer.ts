@@ -8,7 +8,9 @@ import type { GgufValue, Metadata } from './reader.js';
 const TOKEN_TYPE = { unknown: 2, control: 3, userDefined: 4, byte: 6 } as const;
 
 /** Texts of tokens that end a turn or a text, as in llama.cpp; many files name only one of several. */
-const END_TOKENS = ['<|eot_id|>', '<|eom_id|>', '<|im_end|>', '<|end|>', '<|endoftext|>', '<|end_of_text|>'];
+const END_TOKENS = '<|eot_id|> <|eom_id|> <|im_end|> <|end|> <|endoftext|> <|end_of_text|> <turn|> <eos>'.split(' ');
+/** It begins the result of a tool, which the model does not write. Files call it text (Gemma 4). */
+const RESULT = '<|tool_response>';
 
 /** The steps in the tokenizer.json of models with a pre-tokenizer that llama.cpp names (llama-vocab.cpp). */
 interface PreTokenizer {
@@ -66,14 +68,16 @@ export function ggufTokenizer(metadata: Metadata, path: string): SourceTokenizer
   const bosText = tokens[bos ?? -1];
   const model = metadata.get('tokenizer.ggml.model');
   const pre = model === 'gpt2' ? preTokenizer(metadata, path) : null;
-  if (model !== 'gpt2' && model !== 'llama')
-    throw new ConvertError(`${path}: tokenizer.ggml.model must be gpt2 or llama, got ${String(model)}`);
+  if (model !== 'gpt2' && model !== 'llama' && model !== 'gemma4')
+    throw new ConvertError(`${path}: tokenizer.ggml.model must be gpt2, llama or gemma4, got ${String(model)}`);
   // llama.cpp's default: files of Llama 3 leave the flag out and expect a begin token.
   const addBos = flag('add_bos_token', pre === null || pre.isLlama === true);
+  const merges =
+    model === 'llama' ? mergesOfScores(tokens, types, list('scores').map(Number)) : list('merges').map(String);
   const parts =
     pre === null
-      ? sentencePieceBpe(tokens, types, list('scores').map(Number), flag('add_space_prefix', true))
-      : byteLevelBpe(tokens, list('merges').map(String), pre);
+      ? sentencePieceBpe(tokens, types, merges, flag('add_space_prefix', model === 'llama'))
+      : byteLevelBpe(tokens, merges, pre);
   const json = {
     version: '1.0',
     truncation: null,
@@ -84,7 +88,9 @@ export function ggufTokenizer(metadata: Metadata, path: string): SourceTokenizer
   };
   // A token that also stands for unknown text may occur inside an answer, so it does not end one.
   const known = tokens.flatMap((text, index) =>
-    types[index] === TOKEN_TYPE.control && END_TOKENS.includes(text) && index !== id('unknown') ? [index] : [],
+    text === RESULT || (types[index] === TOKEN_TYPE.control && END_TOKENS.includes(text) && index !== id('unknown'))
+      ? [index]
+      : [],
   );
   const eos = [id('eos'), id('eot'), id('eom'), ...known].filter((value) => value !== null);
   return {
@@ -128,10 +134,10 @@ function byteLevelBpe(tokens: string[], merges: string[], { step, isLlama = fals
 }
 
 /**
- * SentencePiece BPE as transformers writes it for Llama 2. The merges are all splits of a piece into two pieces, by
- * the rank (score) of the piece, then by the ranks of the two parts.
+ * The merges of SentencePiece BPE, as transformers writes them for Llama 2: all splits of a piece into two. Their
+ * order is the rank (score) of the piece, then the ranks of the two parts.
  */
-function sentencePieceBpe(tokens: string[], types: number[], scores: number[], addSpacePrefix: boolean): object {
+function mergesOfScores(tokens: string[], types: number[], scores: number[]): string[] {
   const ids = new Map(tokens.map((token, index) => [token, index]));
   const merges: { text: string; score: number; leftId: number; rightId: number }[] = [];
   tokens.forEach((token, index) => {
@@ -147,6 +153,10 @@ function sentencePieceBpe(tokens: string[], types: number[], scores: number[], a
     }
   });
   merges.sort((a, b) => b.score - a.score || a.leftId - b.leftId || a.rightId - b.rightId);
+  return merges.map(({ text }) => text);
+}
+
+function sentencePieceBpe(tokens: string[], types: number[], merges: string[], addSpacePrefix: boolean): object {
   const replaceSpace = { type: 'Replace', pattern: { String: ' ' }, content: '▁' };
   const strip = { type: 'Strip', content: ' ', start: 1, stop: 0 };
   return {
@@ -164,16 +174,12 @@ function sentencePieceBpe(tokens: string[], types: number[], scores: number[], a
         ...(addSpacePrefix ? [strip] : []),
       ],
     },
-    model: bpeModel(
-      tokens,
-      merges.map(({ text }) => text),
-      {
-        ignore_merges: false,
-        unk_token: tokens[types.indexOf(TOKEN_TYPE.unknown)] ?? null,
-        byte_fallback: types.includes(TOKEN_TYPE.byte),
-        fuse_unk: true,
-      },
-    ),
+    model: bpeModel(tokens, merges, {
+      ignore_merges: false,
+      unk_token: tokens[types.indexOf(TOKEN_TYPE.unknown)] ?? null,
+      byte_fallback: types.includes(TOKEN_TYPE.byte),
+      fuse_unk: true,
+    }),
   };
 }
 
