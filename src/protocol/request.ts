@@ -37,8 +37,8 @@ export interface DepthRequest {
   readonly budget: Budget | null;
 }
 
-/** Answers whose texts and sentences get about as long: the unit of the estimation of lengths. */
-export type AnswerKind = 'chat' | 'completion' | 'schema' | 'tools';
+/** Answers whose texts and sentences get about as long: the unit of the estimation of lengths. `code`: of a chat. */
+export type AnswerKind = 'chat' | 'code' | 'completion' | 'schema' | 'tools';
 
 export interface Sampling {
   /** 0 is greedy. */

@@ -136,6 +136,7 @@ const SERVED: readonly Served[] = [
   // A grammar decides the kind of an answer, else the endpoint.
   [{ response_format: null }, { ...free, kind: 'completion' }, COMPLETIONS],
   [{ response_format: { type: 'text' } }, { ...free, kind: 'chat' }, CHATS],
+  [{ messages: [{ role: 'user', content: 'Reverse it in Python.' }, ...messages] }, { ...free, kind: 'code' }, CHATS],
   [{ response_format: { type: 'json_object' } }, { grammar: anyObject, kind: 'schema' }],
   [{ response_format: { type: 'json_object', schema: null } }, { grammar: anyObject }],
   [{ response_format: { type: 'json_object', schema } }, { grammar: json }],

@@ -43,6 +43,8 @@ for (const [name, budget, more, expected] of [
   ['a total that not even a sentence fits', total(60, 'land'), natural, 'rejected'],
   ['an answer that may get longer than its budget', total(500), natural, 'best_effort'],
   ['the same, where it lands', total(500, 'land'), natural, 'guaranteed'],
+  ['prose of which a sentence fits', total(120, 'land'), natural, 'guaranteed'],
+  ['code of which no first statement is sure to fit', total(120, 'land'), { ...natural, kind: 'code' }, 'best_effort'],
   ['an exact length that its budget does not hold', total(150, 'land'), {}, 'rejected'],
   ['the same, where it goes on', total(150), {}, 'best_effort'],
   ['the same, where it is cut', total(150, 'truncate'), {}, 'best_effort'],

@@ -7,7 +7,8 @@
  * its tokens and did not end.
  *
  * The tokens that pass until a text may end, by kind and tenant, at a quantile that follows the answers of the engine.
- * An answer counts once, however many sentences it has. Code fences and answers that may not land teach nothing.
+ * An answer counts once, however many sentences it has. Code teaches by its first statement alone, and answers that
+ * may not land teach nothing.
  *
  * A tenant learns from its own answers alone, so no tenant moves what the scheduler expects of another one.
  */
@@ -196,7 +197,10 @@ interface Sentences {
   readonly seen: number;
 }
 
-/** Lengths of sentences at the quantile. A net counts on a longer one, which comes down with each that was seen. */
+/**
+ * Lengths of sentences at the quantile. A net and code count on a longer first one, which comes down with each that was
+ * seen.
+ */
 export class SentenceLength {
   readonly #known = new Latest<Sentences>(MOST_NAMES);
 
@@ -207,7 +211,7 @@ export class SentenceLength {
     >,
   ) {}
 
-  /** Tokens of an answer until it may end for the first time, at the quantile. @param isCareful for a net */
+  /** Tokens of an answer until it may end for the first time, at the quantile. @param isCareful for a net or code */
   first(kind: AnswerKind, owner: string, isCareful = false): number {
     const { carefulSentenceTokens } = this.policy;
     const { first, seen } = this.#of(`${kind} ${owner}`);

@@ -87,7 +87,7 @@ export class PlannedRequest {
     this.frontiers = sequence.frontiers;
     this.#expected = sequence.expectedFrontiers;
     this.#lengths = isExactLength ? [] : lengths.of(kind, tenant);
-    this.sentenceTokens = sentences.first(kind, tenant, isNet);
+    this.sentenceTokens = sentences.first(kind, tenant, isNet || kind === 'code');
     const from = arrivedAt - policy.requestOverheadMs;
     this.end = from + (budget?.totalMs ?? Infinity);
     this.firstDue = from + (budget?.ttftMs ?? Infinity);

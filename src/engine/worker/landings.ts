@@ -45,15 +45,17 @@ export class Landings {
 
   /**
    * Reads a token that an answer has accepted. Thoughts, with the token that closes them, are no text of the answer.
-   * Code has no sentences.
+   * Code has no sentences, but a text goes back to its first statement.
    * @param wasThinking whether the token before belonged to thoughts
    * @returns whether the text may end behind the token; null where it is no text of the answer
    */
-  read({ place, request, constraint }: Answer, token: number, wasThinking: boolean): boolean | null {
+  read({ place, request, constraint, sequence }: Answer, token: number, wasThinking: boolean): boolean | null {
     const isFree = (request.grammar ?? null) === null || request.grammar?.kind === 'free';
     if (this.#texts === null || !isFree || wasThinking || constraint?.isThinking === true) return null;
+    const { statements } = place.lines;
     place.read(this.#bytes(token));
-    return place.lines.isFenced ? null : place.mayEnd !== 'no';
+    if (!place.lines.isFenced) return place.mayEnd !== 'no';
+    return sequence.sentence.first === null ? place.lines.statements > statements : null;
   }
 
   #pressures(answer: Answer, draft: readonly number[]): readonly EndPressure[] {

@@ -42,8 +42,8 @@ void t.test('thoughts close half a window before the landing opens', async (t) =
   t.ok(closes(490));
 });
 
-const TEXTS = ['<end>', ' Yes', '.', ' 3', '\n'];
-const [END, YES, MARK, THREE, BREAK] = [0, 1, 2, 3, 4];
+const TEXTS = ['<end>', ' Yes', '.', ' 3', '\n', '\n```\n', '(', ')\n  '];
+const [END, YES, MARK, THREE, BREAK, FENCE, OPEN, CLOSED] = [0, 1, 2, 3, 4, 5, 6, 7];
 const bytes = TEXTS.map((text) => new TextEncoder().encode(text));
 const texts = new TokenTexts({ bytes, special: new Set([END]) });
 /** The window of every answer: at 500 its pressure has risen to a part. */
@@ -84,6 +84,15 @@ void t.test('each token of a draft has the pressure of its own place', async (t)
     [LANDING.forced],
     'the accepted token is read, and the draft has left no trace',
   );
+});
+
+void t.test('code may end behind its first statement, and has no further sentences', async (t) => {
+  const landings = new Landings(texts);
+  const answer = begun(landings, []);
+  const read = (tokens: readonly number[]) => tokens.map((token) => accept(landings, answer, token));
+  t.strictSame(read([YES, FENCE, YES, OPEN, BREAK, YES, CLOSED]), [false, false, false, false, false, false, true]);
+  answer.sequence.sentence.read(true);
+  t.strictSame(read([YES, CLOSED]), [null, null]);
 });
 
 void t.test('the next token lifts the pressure inside of a number, and not behind a line', async (t) => {

@@ -79,7 +79,7 @@ function stopStrings({ stop = [] }: GenerationBody): readonly string[] {
 /** The part of a request that an endpoint reads itself. */
 export interface EndpointPart {
   /** Of the answers, where no grammar decides it. */
-  readonly kind: 'chat' | 'completion';
+  readonly kind: 'chat' | 'code' | 'completion';
   readonly budget: Budget | null;
   readonly prompts: readonly Prompt[];
   /** The field that holds the prompt, for errors. */

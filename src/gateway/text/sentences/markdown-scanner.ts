@@ -30,6 +30,8 @@ const ITEM_INDENT = 2;
 const TAB_COLUMNS = 4;
 /** Header, rule and one row: a table with fewer lines holds nothing. */
 const LEAST_TABLE_LINES = 3;
+/** Marks that leave a line of code without its end. */
+const OPEN_LINE = /[{([,:\\=+\-*/|&.<]/;
 
 export class MarkdownScanner {
   line: Line = 'start';
@@ -45,6 +47,10 @@ export class MarkdownScanner {
   private tableLines = 0;
   /** A fence has closed, and no other text has begun. */
   private isFenceOver = false;
+  /** Last visible character of the line. */
+  private last: number | null = null;
+  /** Lines of the open code fence that end a statement. */
+  statements = 0;
 
   copy(): MarkdownScanner {
     return Object.assign(new MarkdownScanner(), this);
@@ -80,6 +86,7 @@ export class MarkdownScanner {
   }
 
   read(code: number, kind: CharacterKind): void {
+    if (kind !== 'newline' && kind !== 'blank') this.last = code;
     if (kind === 'newline') this.#endLine();
     else if (kind === 'blank') this.#blank(code);
     else if (this.fence > 0) this.#code(code);
@@ -94,8 +101,12 @@ export class MarkdownScanner {
   #endLine(): void {
     if (this.#closes) {
       this.fence = 0;
+      this.statements = 0;
       this.isFenceOver = true;
     } else if (this.fence === 0 && this.isFenced) this.fence = this.run;
+    else if (this.fence > 0 && this.last !== null && !OPEN_LINE.test(String.fromCodePoint(this.last)))
+      this.statements++;
+    this.last = null;
     if (this.line === 'table') this.tableLines += 1;
     this.line = 'start';
     this.indent = 0;

@@ -22,9 +22,6 @@ const isBlank = (code: number): boolean =>
 /** A mark that may be that of a decimal. */
 const DIGIT_AND_MARK = /\p{Nd}\p{P}$/u;
 
-/** Marks that leave a line of code without its end. */
-const OPEN_LINE = /[{([,:\\=+\-*/|&.<]/;
-
 export class SentenceEnds {
   readonly #scanner = new SentenceScanner();
   #length = 0;
@@ -37,8 +34,6 @@ export class SentenceEnds {
   /** The last character, and the one in front of it. */
   #latest = SPACE;
   #earlier = SPACE;
-  /** The last visible character of the present line; null without one. */
-  #visible: number | null = null;
   /** The end of the last whole statement's line in the open code fence. */
   #codeEnd = 0;
 
@@ -47,13 +42,14 @@ export class SentenceEnds {
     for (let at = 0, code = text.codePointAt(0); code !== undefined; code = text.codePointAt(at)) {
       const units = code > 0xffff ? 2 : 1;
       this.#decide(code);
-      const { isInFence } = this.#scanner.lines;
+      const { statements } = this.#scanner.lines;
       this.#scanner.readCharacter(code);
       this.#length += units;
       at += units;
       this.#earlier = this.#latest;
       this.#latest = code;
-      this.#countLines(code, isInFence);
+      if (this.#scanner.lines.statements === 0) this.#codeEnd = 0;
+      else if (this.#scanner.lines.statements > statements) this.#codeEnd = this.#length - 1;
       this.#place(code);
     }
   }
@@ -88,18 +84,6 @@ export class SentenceEnds {
   /** Whether the text ends in a code fence, or in the marks that open one. */
   get isCode(): boolean {
     return this.#scanner.lines.isFenced;
-  }
-
-  /** @param isCode whether the line began in a code fence */
-  #countLines(code: number, isCode: boolean): void {
-    if (!isLineEnd(code)) {
-      if (!isBlank(code)) this.#visible = code;
-      return;
-    }
-    if (!this.#scanner.lines.isInFence) this.#codeEnd = 0;
-    else if (isCode && this.#visible !== null && !OPEN_LINE.test(String.fromCodePoint(this.#visible)))
-      this.#codeEnd = this.#length - 1;
-    this.#visible = null;
   }
 
   #decide(code: number): void {

@@ -20,6 +20,9 @@ import { ChatBody, ToolCall } from './chat-body.js';
 import { chatPrompt, textOf } from './chat-prompt.js';
 import { planTools } from './tool-grammar.js';
 
+/** Questions for code, whose first statement ends later than the first sentence of a prose text. */
+const CODE = /```|\b(?:code|function|script|SQL|HTML|CSS|JSON|Python|JavaScript|TypeScript|Java|Rust)\b/i;
+
 export async function readChat(context: ApiContext, request: ApiRequest<ChatBody>): Promise<GenerationRequest> {
   const { body } = request;
   rejectUnsupported(body, ChatBody.properties);
@@ -38,7 +41,7 @@ export async function readChat(context: ApiContext, request: ApiRequest<ChatBody
   const continued = body.continue_final_message === true && last !== undefined ? textOf(last) : null;
   const thoughts = tags !== null && mayThink ? answerThoughts(tags, prompt.text, continued) : null;
   return readRequest(context, request, {
-    kind: 'chat',
+    kind: body.messages.some((each) => each.role === 'user' && CODE.test(textOf(each))) ? 'code' : 'chat',
     budget,
     prompts: [prompt],
     promptParam: 'messages',
