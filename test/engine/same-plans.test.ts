@@ -7,7 +7,7 @@ import { depthShape } from '../../src/engine/depth-shape.js';
 import type { Executor } from '../../src/engine/execution/executor.js';
 import { EngineCore } from '../../src/engine/worker/core.js';
 import type { StageKernel } from '../../src/engine/model/manifest.js';
-import { FixedSlots } from '../../src/engine/scheduler/kv/fixed-slots.js';
+import { SlotTable } from '../../src/engine/scheduler/kv/slot-table.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import { Scheduler } from '../../src/engine/scheduler/scheduler.js';
 import type { StepPlan } from '../../src/engine/scheduler/step-plan.js';
@@ -96,7 +96,7 @@ function simulatedRun(
   requests: readonly SimulatedRequest[],
   stepMs: (step: number) => number,
 ): StepPlan[] {
-  const table = new FixedSlots(model.limits.slots, unitsOf(model), model.bytesPerPosition);
+  const table = new SlotTable(model.limits.slots, unitsOf(model), model.bytesPerPosition);
   const scheduler = new Scheduler(table, {
     ...options,
     ...{ shape, costs, priors: { lengths: null }, slowdown: 1, mostPrefill: Infinity },

@@ -9,7 +9,7 @@ import t from 'tap';
 import { depthShape } from '../../src/engine/depth-shape.js';
 import { EngineCore } from '../../src/engine/worker/core.js';
 import type { SequenceRequest } from '../../src/protocol/index.js';
-import { FixedSlots } from '../../src/engine/scheduler/kv/fixed-slots.js';
+import { SlotTable } from '../../src/engine/scheduler/kv/slot-table.js';
 import { unitsOf } from '../../src/engine/scheduler/kv/units.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import { Scheduler } from '../../src/engine/scheduler/scheduler.js';
@@ -102,7 +102,7 @@ function recorded(): RecordedStep[] {
 }
 
 function replayed(steps: readonly RecordedStep[]): { plans: StepPlan[]; sequences: Sequence[] } {
-  const table = new FixedSlots(model.limits.slots, unitsOf(model), model.bytesPerPosition);
+  const table = new SlotTable(model.limits.slots, unitsOf(model), model.bytesPerPosition);
   const { maxRows, maxChunk } = model.limits;
   const scheduler = new Scheduler(table, {
     ...options,

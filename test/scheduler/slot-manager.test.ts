@@ -5,7 +5,7 @@ import type { SequenceRequest, ServiceClass } from '../../src/protocol/index.js'
 import { SlotManager, type SlotManagerLimits } from '../../src/engine/scheduler/slot-manager.js';
 import { Sequence } from '../../src/engine/scheduler/sequence.js';
 import { Slot, unitsOf } from '../../src/engine/scheduler/kv/units.js';
-import { FixedSlots } from '../../src/engine/scheduler/kv/fixed-slots.js';
+import { SlotTable } from '../../src/engine/scheduler/kv/slot-table.js';
 import { greedy } from '../../bench/greedy-request.js';
 
 const units = unitsOf({
@@ -20,8 +20,8 @@ function over(
   slots: number,
   limits: Partial<SlotManagerLimits> = {},
   rowMs: readonly number[] = [],
-): { slotManager: SlotManager; table: FixedSlots } {
-  const table = new FixedSlots(slots, units, 2);
+): { slotManager: SlotManager; table: SlotTable } {
+  const table = new SlotTable(slots, units, 2);
   const all = { maxRunning: slots, maxQueue: 9, kvBytes: 1e6, prefixReuse: true, ...limits };
   return { slotManager: new SlotManager(table, all, rowMs), table };
 }
@@ -34,7 +34,7 @@ function sequence(id: string, tokens: readonly number[], more: Partial<SequenceR
 }
 
 function start(slotManager: SlotManager, ...sequences: Sequence[]): void {
-  for (const each of sequences) slotManager.enqueue(each);
+  for (const each of sequences) slotManager.waiting.push(each);
   startWaiting(slotManager, 0);
 }
 
@@ -69,7 +69,7 @@ function burst(slotManager: SlotManager, ...all: string[]): [Sequence, ...Sequen
   if (first === undefined) throw new Error('a burst has a sequence');
   for (const each of [first, ...others]) {
     slotManager.lookUp(each);
-    slotManager.enqueue(each);
+    slotManager.waiting.push(each);
   }
   startWaiting(slotManager, 0);
   return [first, ...others];
@@ -125,19 +125,47 @@ void t.test('if the last slot holds the prefix, it is truncated to the shared pa
   t.equal(next.cachedTokens, 40);
 });
 
-void t.test('a prefix has whole pages, and little is worth none', async (t) => {
-  const holding = (tokens: readonly number[], live: boolean, length: number): Slot => {
-    const slot = new Slot(0, 2);
-    Object.assign(slot, { tokens, live });
-    for (const unit of [0, 1]) slot.reach(unit, length);
-    return slot;
-  };
-  const asked = [...prompt(38), 7, 8, 9, 10];
-  const found = (from: Slot, own: Slot | null = null) => findPrefix(asked, [from], [0, 1], own, 16);
-  t.match(found(holding(prompt(40), false, 39)), { length: 32 });
-  t.match(found(holding(prompt(40), true, 39)), { length: 32 });
-  t.match(found(holding(prompt(40), false, 39), holding(asked, true, 24)), { length: 32 });
-  t.equal(found(holding(prompt(40), false, 39), holding(asked, true, 25)), null, 'seven positions of two units');
+/** Positions of the best prefix of some tokens in these slots. */
+function prefixIn(slots: readonly Slot[], tokens: readonly number[], page = 1, exit = DEEP, own: Slot | null = null) {
+  const asking = Object.assign(sequence('asks', tokens, {}, exit), { slot: own });
+  const found = findPrefix(asking, { slots, granularity: page });
+  return found && { index: found.slot.index, length: found.length };
+}
+
+/** A slot with a prompt, whose stages have processed so many positions. */
+function slotWith(index: number, tokens: number[], ...frontiers: readonly number[]): Slot {
+  const slot = Object.assign(new Slot(index, 2), { tokens });
+  for (const [unit, end] of frontiers.entries()) slot.reach(unit, end);
+  return slot;
+}
+
+void t.test('a prefix is the longest exact match, of whole pages, and little is worth none', async (t) => {
+  const tokens = [...prompt(40), 7, 8, 9];
+  const found = (of: readonly number[], page = 1) =>
+    prefixIn([slotWith(0, prompt(40), 40, 0)], of, page, SHALLOW)?.length;
+  t.equal(found(tokens), 40);
+  t.equal(found(tokens.slice(0, 42)), 39, 'never a single position to prefill');
+  t.equal(found(tokens.slice(0, 41)), 40, 'with nothing to prefill, all but the last');
+  t.equal(found(tokens.slice(0, 18)), 17);
+  t.equal(found(tokens.slice(0, 16)), undefined, 'fewer than 16 can be reused');
+  t.equal(found([5, ...tokens]), undefined);
+  t.same([found([...prompt(21), 7, 8, 9]), found([...prompt(21), 7, 8, 9], 16), found(tokens, 16)], [21, 16, 32]);
+});
+
+void t.test('of prefixes the one that saves most at an exit, beyond the own slot', async (t) => {
+  const [shallow, deep] = [slotWith(0, prompt(60), 50, 0), slotWith(1, prompt(60), 40, 40)];
+  const found = (exit: number, own: Slot | null = null) => prefixIn([shallow, deep], prompt(60), 1, exit, own);
+  t.same(found(SHALLOW), { index: 0, length: 50 });
+  t.same(found(DEEP), { index: 1, length: 40 });
+  t.equal(found(DEEP, deep), null, '10 further positions are too few');
+  t.same(found(DEEP, shallow), { index: 1, length: 40 });
+  shallow.reach(0, 60);
+  t.match(prefixIn([shallow], prompt(60)), { length: 57 }, 'the deeper units have positions to process');
+  const own = (length: number): Slot => slotWith(1, prompt(38), length, length);
+  const paged = (length: number) =>
+    prefixIn([slotWith(0, prompt(40), 39, 39)], [...prompt(38), 7, 8], 16, DEEP, own(length));
+  t.match(paged(24), { length: 32 });
+  t.equal(paged(25), null, 'seven positions of two units');
 });
 
 void t.test('rows start side by side, deep ones together', async (t) => {
@@ -239,7 +267,7 @@ void t.test(
     const choice = sequence('choice', first.request.prompt);
     start(slotManager, first);
     first.slot?.reach(0, 20);
-    for (const each of [later, choice]) slotManager.lead(each, slotManager.running);
+    for (const each of [first, later, choice]) slotManager.lead(each);
     const expected = (each: Sequence): number[] => [0, 1].map((unit) => each.expectedFrontiers[unit] ?? 0);
     t.same(
       [expected(later), expected(choice)],
@@ -248,7 +276,7 @@ void t.test(
         [39, 0],
       ],
     );
-    slotManager.enqueue(choice);
+    slotManager.waiting.push(choice);
     prefill(first);
     slotManager.finish(first);
     t.same(expected(choice), [0, 0]);
@@ -268,7 +296,7 @@ void t.test('without prefix reuse no prompt uses another one, and a slot that en
   start(slotManager, a);
   prefill(a);
   start(slotManager, b);
-  slotManager.lead(b, [a]);
+  for (const each of [a, b]) slotManager.lead(each);
   t.match(b, { cachedTokens: 0, leader: null, slot: { length: 0 } });
   t.notOk(slotManager.share(b));
 });
@@ -276,7 +304,7 @@ void t.test('without prefix reuse no prompt uses another one, and a slot that en
 void t.test('the queue holds its limit beside the free slots, without those that were preempted', async (t) => {
   const { slotManager } = over(2, { maxQueue: 1 });
   const isFullWith = (waiting: number, elsewhere = 0): boolean => {
-    while (slotManager.waiting.length < waiting) slotManager.enqueue(sequence('waits', prompt(4)));
+    while (slotManager.waiting.length < waiting) slotManager.waiting.push(sequence('waits', prompt(4)));
     return slotManager.isFull(elsewhere);
   };
   t.same([isFullWith(2), isFullWith(2, 1), isFullWith(3)], [false, true, true]);
@@ -300,7 +328,7 @@ void t.test('a tenant pays for the tokens that its sequences got, not for those 
   }
   const blocker = of('runs', 'c', 4);
   start(slotManager, blocker);
-  for (const each of [of('a', 'a', 4), of('b', 'b', 5)]) slotManager.enqueue(each);
+  for (const each of [of('a', 'a', 4), of('b', 'b', 5)]) slotManager.waiting.push(each);
   startWaiting(slotManager, 1);
   t.same(ids(slotManager.waiting), ['b', 'a']);
 });
@@ -346,7 +374,7 @@ void t.test('a promised sequence takes the slot of the newest one that may yield
   start(slotManager, old, young);
   prefill(young);
   const promised = admitted('promised', 'guaranteed', 3);
-  slotManager.enqueue(promised);
+  slotManager.waiting.push(promised);
   startWaiting(slotManager, 1);
   t.same(ids(slotManager.running), ['old', 'promised']);
   t.same(ids(slotManager.waiting), ['young']);
@@ -362,7 +390,7 @@ void t.test('sequences yield memory as well, and no more than a promised one nee
   const { slotManager } = over(4, { kvBytes: 2 * 5 * 3 });
   start(slotManager, ...[1, 2, 3].map((kind) => admitted(`r${kind}`, 'none', kind, kind)));
   t.equal(slotManager.running.length, 3);
-  slotManager.enqueue(admitted('promised', 'guaranteed', 4));
+  slotManager.waiting.push(admitted('promised', 'guaranteed', 4));
   startWaiting(slotManager, 1);
   t.same(ids(slotManager.running), ['r1', 'r2', 'promised']);
 });

@@ -3,7 +3,7 @@
  */
 import type { DepthShape, Work } from '../../src/engine/scheduler/cost/model.js';
 import type { CostTable } from '../../src/engine/scheduler/cost/table.js';
-import { FixedSlots } from '../../src/engine/scheduler/kv/fixed-slots.js';
+import { SlotTable } from '../../src/engine/scheduler/kv/slot-table.js';
 import { type Units, unitsOf } from '../../src/engine/scheduler/kv/units.js';
 import type { Priors } from '../../src/engine/scheduler/planner.js';
 import type { Policy } from '../../src/engine/scheduler/policy.js';
@@ -38,7 +38,7 @@ export function simulatedScheduler(
   { slots, kvPositions }: Pick<Machine, 'slots' | 'kvPositions'>,
   { shape, table, policy, priors = { lengths: null }, slowdown = 1 }: Knowledge,
 ): Scheduler {
-  return new Scheduler(new FixedSlots(slots + STORED_SLOTS, unitsOfShape(shape), 1), {
+  return new Scheduler(new SlotTable(slots + STORED_SLOTS, unitsOfShape(shape), 1), {
     shape,
     costs: table,
     policy,

@@ -122,7 +122,7 @@ export class PagesLayout implements Layout {
     this.mostPrefill = model.maxTokens - model.limits.maxRows;
     this.#ran = this.#work();
     const { pages, page, slots } = model.limits;
-    this.table = new BlockPool(slots, this.#units, model.bytesPerPosition, { pages, page });
+    this.table = new BlockPool(slots, this.#units, model.bytesPerPosition, pages, page);
     const units = [...this.#units.stages.keys(), ...this.#behind.keys()];
     this.#order = units.sort((a, b) => this.#turn(a) - this.#turn(b) || a - b);
     this.alone = new PagedUnitRuns(model, this.#units, this.#output(this.#units.trunkStages - 1));
@@ -170,7 +170,7 @@ export class PagesLayout implements Layout {
   #add(work: PagedWork, span: Span, frontier: Frontier, reads: boolean): number | null {
     const { slot, end } = span;
     this.table.reserve(slot, end);
-    return work.add(span, frontier, this.table.blockTableOf(slot), reads);
+    return work.add(span, frontier, slot.pages, reads);
   }
 
   #work(): PagedWork {

@@ -10,8 +10,7 @@ import type { States } from '../model/head.js';
 import { HeadRunner } from '../model/head-runner.js';
 import type { Stage, StagedModel } from '../model/staged-model.js';
 import { at } from '../../util/at.js';
-import { FixedSlots } from '../scheduler/kv/fixed-slots.js';
-import type { MemoryOp } from '../scheduler/kv/slot-table.js';
+import { type MemoryOp, SlotTable } from '../scheduler/kv/slot-table.js';
 import { type ExitUnits, type Units, unitsOf } from '../scheduler/kv/units.js';
 import type { KernelChoice } from './kernels.js';
 import type { Layout, UnitRuns } from './layout.js';
@@ -30,7 +29,7 @@ interface Run {
 }
 
 export class SlotsLayout implements Layout {
-  readonly table: FixedSlots;
+  readonly table: SlotTable;
   readonly head: HeadRunner;
   readonly mostPrefill = Infinity;
   readonly #model: StagedModel;
@@ -41,7 +40,7 @@ export class SlotsLayout implements Layout {
   constructor(model: StagedModel) {
     this.#model = model;
     this.#units = unitsOf(model);
-    this.table = new FixedSlots(model.limits.slots, this.#units, model.bytesPerPosition);
+    this.table = new SlotTable(model.limits.slots, this.#units, model.bytesPerPosition);
     this.head = new HeadRunner(model);
     this.#prefill = new PrefillRunner(model);
     this.#decode = new DecodeRunner(model);
@@ -169,7 +168,7 @@ export class SlotsLayout implements Layout {
   #mustStore(exit: ExitUnits, stage: number, isNextApart: boolean): boolean {
     const boundary = stage + 1;
     if (!this.#model.boundaries[boundary]) return false;
-    return this.#units.feedsBlock[boundary] === true || stage === exit.stage || isNextApart;
+    return this.#units.blockBoundaries.has(boundary) || stage === exit.stage || isNextApart;
   }
 
   /** States of positions [start, end) that lie one behind the other in memory. */
@@ -233,7 +232,7 @@ export class SlotsLayout implements Layout {
     const store = boundaries[stage + 1];
     if (!store) return;
     for (const { slot, exit } of rows)
-      if (this.#units.feedsBlock[stage + 1] === true || exit.stage === stage)
+      if (this.#units.blockBoundaries.has(stage + 1) || exit.stage === stage)
         device.copy(
           store.address(slot.index, frontier(slot, stage)),
           this.#decode.hidden(stage + 1, slot.index),

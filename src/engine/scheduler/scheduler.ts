@@ -83,7 +83,7 @@ export class Scheduler {
    */
   add(request: SequenceRequest, constraint: ConstraintState | null = null): Sequence {
     const sequence = new Sequence(request, this.slots.table.units.exits, constraint);
-    this.slots.lead(sequence, [...this.#all(), ...this.#arrivals.all]);
+    this.slots.lead(sequence);
     this.#arrivals.add(sequence);
     return sequence;
   }
@@ -189,7 +189,7 @@ export class Scheduler {
     sequence.serviceClass = admission.serviceClass;
     sequence.expectedTokens = admission.expectedTokens;
     sequence.promisedTokens = admission.serviceClass === 'guaranteed' ? admission.guaranteedTokens : null;
-    this.slots.enqueue(sequence);
+    this.slots.waiting.push(sequence);
   }
 
   /** Sets the latest starts of nets, by all that are here. */

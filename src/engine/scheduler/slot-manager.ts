@@ -4,19 +4,16 @@
  *
  * Must not know: costs, exits that are to be chosen.
  */
+import type { EngineOptions } from '../../protocol/engine-options.js';
 import { COPY_BYTES_PER_MS, Placement } from './placement.js';
-import { brings, findPrefix, type PrefixMatch } from './kv/prefix.js';
+import { brings, findPrefix, type Prefix } from './kv/prefix.js';
 import type { Sequence } from './sequence.js';
 import type { Slot } from './kv/units.js';
 import type { SlotTable } from './kv/slot-table.js';
 import { FairOrder, yielded } from './fair-order.js';
 
-export interface SlotManagerLimits {
-  readonly maxRunning: number;
-  /** Most waiting requests, without preempted ones. */
-  readonly maxQueue: number;
+export interface SlotManagerLimits extends Pick<EngineOptions, 'maxRunning' | 'maxQueue' | 'prefixReuse'> {
   readonly kvBytes: number;
-  readonly prefixReuse: boolean;
 }
 
 export class SlotManager {
@@ -25,6 +22,8 @@ export class SlotManager {
   readonly waiting: Sequence[] = [];
   readonly #placement: Placement;
   readonly #fair = new FairOrder();
+  /** The first choice of each answer, by the prompt that its choices share by reference. */
+  readonly #firsts = new WeakMap<readonly number[], Sequence>();
   /** Start of the present step. */
   #now = 0;
 
@@ -37,45 +36,33 @@ export class SlotManager {
     this.#placement = new Placement(table, rowMs);
   }
 
-  /** Adds a sequence without a check; see `isFull`. */
-  enqueue(sequence: Sequence): void {
-    this.waiting.push(sequence);
-  }
-
-  /** @param elsewhere requests that wait outside this queue */
+  /** Whether the queue takes no further request. @param elsewhere requests that wait outside this queue */
   isFull(elsewhere = 0): boolean {
+    const { maxQueue, maxRunning } = this.limits;
     const queued = this.waiting.filter(({ preemptions }) => preemptions === 0).length;
-    return queued + elsewhere >= this.limits.maxQueue + this.freeSlots;
+    return queued + elsewhere >= maxQueue + Math.max(0, maxRunning - this.running.length);
   }
 
   find(id: string): Sequence | undefined {
     return this.running.find((each) => each.id === id) ?? this.waiting.find((each) => each.id === id);
   }
 
-  get freeSlots(): number {
-    return Math.max(0, this.limits.maxRunning - this.running.length);
-  }
-
-  /** Bytes that live sequences need up to their next position, with their whole prompts. */
-  get demand(): number {
-    return this.table.demand(this.running);
-  }
-
   /** Bytes of the budget that no live sequence needs. */
   get freeBytes(): number {
-    return Math.max(0, this.limits.kvBytes - this.demand);
+    return Math.max(0, this.limits.kvBytes - this.table.demand(this.running));
   }
 
   /** Finds the stored prefix of a sequence without a slot, for plans that are made before it gets one. */
   lookUp(sequence: Sequence): void {
-    const match = this.#match(sequence);
-    sequence.prefix = match && { slot: match.slot, tokens: match.slot.tokens, length: match.length };
+    sequence.prefix = this.#match(sequence);
   }
 
-  /** Links a choice to the first one of its answer that is here. They share their prompt by reference. */
-  lead(sequence: Sequence, others: readonly Sequence[]): void {
-    const isChoice = ({ request }: Sequence): boolean => request.prompt === sequence.request.prompt;
-    sequence.leader = this.#reuses(sequence) && !sequence.isDryRun ? (others.find(isChoice) ?? null) : null;
+  /** Links a choice to the first one of its answer that is here. */
+  lead(sequence: Sequence): void {
+    if (!this.#reuses(sequence) || sequence.isDryRun) return;
+    const first = this.#firsts.get(sequence.request.prompt);
+    if (first?.isOver === false && first.ending === null) sequence.leader = first;
+    else this.#firsts.set(sequence.request.prompt, sequence);
   }
 
   /**
@@ -87,41 +74,31 @@ export class SlotManager {
   start(ordered: readonly Sequence[], now: number, protectedRows = 0): void {
     this.#now = now;
     this.waiting.splice(0, this.waiting.length, ...this.#fair.order(ordered, now));
-    for (;;) {
-      const [sequence] = this.waiting;
-      if (!sequence) break;
-      const need = this.table.bytesOf(sequence.tokens.length + 1);
-      const isAlone = this.running.length === 0;
-      if (this.running.length >= this.limits.maxRunning || (need > this.freeBytes && !isAlone)) {
+    for (let next = this.waiting.at(0); next !== undefined; next = this.waiting.at(0)) {
+      const fits = this.running.length === 0 || this.table.bytesOf(next.tokens.length + 1) <= this.freeBytes;
+      if (!fits || this.running.length >= this.limits.maxRunning) {
         if (!this.#preemptForShare(protectedRows)) break;
         continue;
       }
       this.waiting.shift();
-      const prefix = this.#match(sequence);
-      if (prefix !== null) this.table.touch(prefix.slot);
-      const slot = this.#placement.place(sequence, prefix, this.running);
-      sequence.prefix = null;
-      if (sequence.preemptions === 0) sequence.cachedTokens = slot.length;
-      sequence.startedAt ??= now;
-      this.running.push(sequence);
-      this.#fair.started(sequence);
-      this.#evict();
+      const slot = this.#place(next);
+      if (next.preemptions === 0) next.cachedTokens = slot.length;
+      next.startedAt ??= now;
+      this.running.push(next);
+      this.#fair.started(next);
+      this.#evict(this.running);
     }
   }
 
   /** Gives a sequence that sleeps a slot for one chunk of its prompt. No sequence runs. */
   lend(sequence: Sequence): void {
-    const match = this.#match(sequence);
-    if (match !== null) this.table.touch(match.slot);
-    this.#placement.place(sequence, match, []);
-    this.#evictTo(this.limits.kvBytes - this.table.demand([sequence]));
+    this.#place(sequence);
+    this.#evict([sequence]);
   }
 
-  /** Takes the slot back. Its positions stay, as a prefix that the sequence finds when it wakes. */
+  /** Takes the slot back. Its positions stay, as a prefix that the sequence finds when it goes on. */
   takeBack(sequence: Sequence): void {
-    const { slot } = sequence;
-    sequence.slot = null;
-    if (slot !== null) this.#store(slot);
+    this.#release(sequence);
     this.lookUp(sequence);
   }
 
@@ -152,7 +129,7 @@ export class SlotManager {
     this.table.touch(match.slot);
     this.table.copyPrefix(match.slot, slot, match.length);
     if (sequence.preemptions === 0) sequence.cachedTokens += slot.length - before;
-    this.#evict();
+    this.#evict(this.running);
     return this.table.bytesOf(slot.length - before);
   }
 
@@ -161,15 +138,12 @@ export class SlotManager {
    * sequence with a promise is preempted last. The memory of ended sequences stays with their slots up to the budget.
    */
   makeRoom(): void {
-    while (this.demand > this.limits.kvBytes && this.running.length > 1) {
+    while (this.table.demand(this.running) > this.limits.kvBytes && this.running.length > 1) {
       const unpromised = this.running.filter((each) => !each.isPromisedAt(this.#now));
       const candidates = unpromised.length > 0 ? unpromised : this.running;
-      const newest = candidates.reduce((a, b) => (b.arrivedAt >= a.arrivedAt ? b : a));
-      const slot = this.#preempt(newest);
-      if (slot !== null) this.table.drop(slot);
-      this.waiting.unshift(newest);
+      this.#preempt(candidates.reduce((a, b) => (b.arrivedAt >= a.arrivedAt ? b : a)));
     }
-    this.#evict();
+    this.#evict(this.running);
     this.table.giveBack(this.limits.kvBytes);
   }
 
@@ -180,74 +154,74 @@ export class SlotManager {
 
   /** Ends a sequence; its slot stays as a reusable prefix. */
   finish(sequence: Sequence): void {
-    if (this.running.includes(sequence)) this.#leave(sequence);
-    const queued = this.waiting.indexOf(sequence);
-    if (queued >= 0) this.waiting.splice(queued, 1);
-    const { slot } = sequence;
-    sequence.slot = null;
+    this.#leave(sequence);
+    remove(this.waiting, sequence);
+    this.#release(sequence);
     sequence.isOver = true;
-    if (slot) this.#store(slot);
   }
 
-  /** Keeps the contents of a slot as a reusable prefix. */
-  #store(slot: Slot): void {
-    slot.live = false;
-    this.table.touch(slot);
-    if (!this.limits.prefixReuse || slot.length === 0) this.table.drop(slot);
-  }
-
-  /**
-   * Preempts a sequence for a waiting one, which becomes the first. The slot of the preempted one stays as a prefix,
-   * from which it goes on later.
-   */
+  /** Preempts a sequence for a waiting one, which becomes the first. */
   #preemptForShare(protectedRows: number): boolean {
     const found = yielded(this, { slots: this.limits.maxRunning, protectedRows, now: this.#now });
     if (found === null) return false;
-    const { next, victim } = found;
-    const slot = this.#preempt(victim);
-    if (slot !== null) this.#store(slot);
-    this.waiting.splice(this.waiting.indexOf(next), 1);
-    this.waiting.unshift(next);
-    this.waiting.push(victim);
-    this.lookUp(victim);
+    this.#preempt(found.victim);
+    remove(this.waiting, found.next);
+    this.waiting.unshift(found.next);
     return true;
+  }
+
+  /** Takes the slot of a running sequence, which waits again. It goes on from the prefix that stays there. */
+  #preempt(sequence: Sequence): void {
+    this.#leave(sequence);
+    sequence.preemptions++;
+    this.takeBack(sequence);
+    this.waiting.push(sequence);
   }
 
   /** Takes a sequence out of the running ones. */
   #leave(sequence: Sequence): void {
-    this.running.splice(this.running.indexOf(sequence), 1);
+    if (!remove(this.running, sequence)) return;
     this.#fair.left(sequence);
     // It has one token left, at least, where it goes on.
     sequence.expectedTokens = Math.max(sequence.expectedTokens, sequence.generated + 1);
   }
 
-  /** Takes the slot of a running sequence. The caller gives the sequence its place in the queue. */
-  #preempt(sequence: Sequence): Slot | null {
+  /** Gives a sequence a slot, with the prefix that it finds. */
+  #place(sequence: Sequence): Slot {
+    const prefix = this.#match(sequence);
+    if (prefix !== null) this.table.touch(prefix.slot);
+    sequence.prefix = null;
+    return this.#placement.place(sequence, prefix, this.running);
+  }
+
+  /** Takes the slot of a sequence, and keeps its contents as a reusable prefix. */
+  #release(sequence: Sequence): void {
     const { slot } = sequence;
-    this.#leave(sequence);
     sequence.slot = null;
-    sequence.preemptions++;
-    return slot;
+    if (slot === null) return;
+    slot.live = false;
+    this.table.touch(slot);
+    if (!this.limits.prefixReuse || slot.length === 0) this.table.drop(slot);
   }
 
   /** Evicts stored prefixes until they fit beside the live sequences. */
-  #evict(): void {
-    this.#evictTo(this.limits.kvBytes - this.demand);
-  }
-
-  #evictTo(room: number): void {
+  #evict(live: readonly Sequence[]): void {
+    const room = this.limits.kvBytes - this.table.demand(live);
     while (this.table.used('cached') > room && this.table.evict());
   }
 
-  #match(sequence: Sequence): PrefixMatch | null {
-    if (!this.#reuses(sequence)) return null;
-    const { tokens, needed, slot, request } = sequence;
-    // A slot of another space stays invisible: its match would show a client the text of another one.
-    const slots = this.table.slots.filter(({ space }) => space === request.prefixSpace);
-    return findPrefix(tokens, slots, needed, slot, this.table.granularity);
+  #match(sequence: Sequence): Prefix | null {
+    return this.#reuses(sequence) ? findPrefix(sequence, this.table) : null;
   }
 
   #reuses({ request }: Sequence): boolean {
     return this.limits.prefixReuse && request.promptLogprobs === null;
   }
+}
+
+/** Takes an item out of a list. @returns whether it was there */
+function remove<T>(list: T[], item: T): boolean {
+  const index = list.indexOf(item);
+  if (index >= 0) list.splice(index, 1);
+  return index >= 0;
 }

@@ -7,21 +7,23 @@
  * Pure. Must not know: memory, plans.
  */
 import type { Slot } from './units.js';
+import type { SlotTable } from './slot-table.js';
 import type { Sequence } from '../sequence.js';
 
 /** Shorter matches cost more to copy and to track than to compute. */
-export const LEAST_MATCH_TOKENS = 16;
-
-export interface PrefixMatch {
-  readonly slot: Slot;
-  readonly length: number;
-}
-
+const LEAST_MATCH_TOKENS = 16;
 /**
  * Positions left to prefill, unless none is left: the last token is decoded, and a prefill of one position rounds
  * differently (chunkEnd in chunks.ts).
  */
 const LEAST_LEFT_POSITIONS = 3;
+
+/** The first positions of a slot. It is valid as long as the slot holds the same `tokens`. */
+export interface Prefix {
+  readonly slot: Slot;
+  readonly tokens: readonly number[];
+  readonly length: number;
+}
 
 /** Number of equal tokens at the beginning of both, at most `most`. */
 export function commonLength(a: readonly number[], b: readonly number[], most: number): number {
@@ -31,43 +33,37 @@ export function commonLength(a: readonly number[], b: readonly number[], most: n
 }
 
 /**
- * The match that saves most positions; null if no match is worthwhile. A match that leaves nothing to prefill holds all
- * positions but the last.
- * @param needed units that the sequence's exit needs; only their processed positions count
- * @param own the sequence's slot, if it has one; only positions beyond it count
- * @param granularity positions that slots share together
+ * The match that saves a sequence most positions beyond those of its own slot; null if none is worthwhile. A match that
+ * leaves nothing to prefill holds all positions but the last. Only positions count that the units of its exit have.
+ *
+ * A slot of another prefix space stays invisible: its match would show a client the text of another one.
  */
 export function findPrefix(
-  tokens: readonly number[],
-  slots: readonly Slot[],
-  needed: readonly number[],
-  own: Slot | null = null,
-  granularity = 1,
-): PrefixMatch | null {
-  let best: PrefixMatch | null = null;
-  let saved = 0;
+  { tokens, needed, slot: own, request }: Sequence,
+  { slots, granularity }: Pick<SlotTable, 'slots' | 'granularity'>,
+): Prefix | null {
+  let best: Prefix | null = null;
+  let most = LEAST_MATCH_TOKENS - 1;
   for (const slot of slots) {
-    if (slot === own) continue;
-    const most = Math.min(tokens.length - 1, slot.length);
-    if (most < LEAST_MATCH_TOKENS || gain(slot, most, needed, own) <= saved) continue;
-    const common = commonLength(tokens, slot.tokens, most);
+    if (slot === own || slot.space !== request.prefixSpace) continue;
+    const end = Math.min(tokens.length - 1, slot.length);
+    if (gain(slot, end, needed, own) <= most) continue;
+    const common = commonLength(tokens, slot.tokens, end);
     const isWhole = common === tokens.length - 1 && slot.least(needed) >= common;
     const wanted = isWhole ? common : Math.min(common, tokens.length - LEAST_LEFT_POSITIONS);
     const length = wanted - (wanted % granularity);
-    const gained = gain(slot, length, needed, own);
-    if (length < LEAST_MATCH_TOKENS || gained < LEAST_MATCH_TOKENS || gained <= saved) continue;
-    best = { slot, length };
-    saved = gained;
+    const saved = gain(slot, length, needed, own);
+    if (length < LEAST_MATCH_TOKENS || saved <= most) continue;
+    best = { slot, tokens: slot.tokens, length };
+    most = saved;
   }
   return best;
 }
 
 /** Positions, summed over all units, that the first `length` of a slot save. */
 function gain(slot: Slot, length: number, needed: readonly number[], own: Slot | null): number {
-  let positions = 0;
-  for (const unit of needed)
-    positions += Math.max(0, Math.min(length, slot.frontier(unit)) - (own?.frontier(unit) ?? 0));
-  return positions;
+  const saved = needed.map((unit) => Math.min(length, slot.frontier(unit)) - (own?.frontier(unit) ?? 0));
+  return saved.reduce((sum, positions) => sum + Math.max(0, positions), 0);
 }
 
 /** Whether a prompt in progress is to compute positions that another prompt lacks. */

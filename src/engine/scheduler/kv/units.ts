@@ -6,14 +6,9 @@
 import type { Dry, ExitEntry } from '../../model/manifest.js';
 import type { ExitIndex, ExitLayer } from '../../../protocol/index.js';
 
-export interface ExitUnits {
-  readonly layer: ExitLayer;
-  /** Last trunk stage. */
-  readonly stage: number;
+export interface ExitUnits extends Pick<ExitEntry, 'layer' | 'stage' | 'norm'> {
   /** Unit index of the exit's block, or null. */
   readonly block: number | null;
-  /** Row of the head's norm table. */
-  readonly norm: number;
   /** The manifest's DRY rule for this exit, or null. */
   readonly dry: Dry | null;
   /** Units that must have processed all positions before this exit emits a token. */
@@ -31,31 +26,23 @@ export interface Units<S extends Unit = Unit> {
   readonly trunkStages: number;
   /** Shallowest first. */
   readonly exits: readonly ExitUnits[];
-  /** Whether an exit block reads boundary b: its hidden states stay stored for all positions. */
-  readonly feedsBlock: readonly boolean[];
-}
-
-interface ModelExit<S> {
-  readonly entry: Pick<ExitEntry, 'layer' | 'stage' | 'norm' | 'dry'>;
-  readonly block: S | null;
+  /** Boundaries that an exit block reads: their hidden states stay stored for all positions. */
+  readonly blockBoundaries: ReadonlySet<number>;
 }
 
 export function unitsOf<S extends Unit>(model: {
   readonly stages: readonly S[];
-  readonly exits: readonly ModelExit<S>[];
+  readonly exits: readonly { readonly entry: Omit<ExitEntry, 'block' | 'quality'>; readonly block: S | null }[];
 }): Units<S> {
   const trunkStages = model.stages.length;
   const blocks: S[] = [];
-  const feedsBlock = new Array<boolean>(trunkStages + 1).fill(false);
-  const exits = model.exits.map(({ entry, block }): ExitUnits => {
-    const unit = block ? trunkStages + blocks.push(block) - 1 : null;
-    if (block) feedsBlock[block.entry.boundary] = true;
-    const needed = Array.from({ length: entry.stage + 1 }, (_, stage) => stage);
-    if (unit !== null) needed.push(unit);
-    const { layer, stage, norm, dry = null } = entry;
-    return { layer, stage, block: unit, norm, dry, needed };
+  const exits = model.exits.map(({ entry: { layer, stage, norm, dry = null }, block }): ExitUnits => {
+    const unit = block && trunkStages + blocks.push(block) - 1;
+    const trunk = Array.from({ length: stage + 1 }, (_, each) => each);
+    return { layer, stage, norm, dry, block: unit, needed: unit === null ? trunk : [...trunk, unit] };
   });
-  return { stages: [...model.stages, ...blocks], trunkStages, exits, feedsBlock };
+  const blockBoundaries = new Set(blocks.map(({ entry }) => entry.boundary));
+  return { stages: [...model.stages, ...blocks], trunkStages, exits, blockBoundaries };
 }
 
 /** Index of an exit layer. @throws RangeError for a layer that is not an exit */
@@ -82,10 +69,12 @@ export class Slot {
   readonly frontiers: Int32Array;
   /** A live sequence owns the slot; otherwise it is a reusable prefix, or empty. */
   live = false;
-  /** Logical time of its last use, for eviction of the least recently used prefix. */
+  /** Logical time of its last use; 0 for an empty slot. */
   lastUsed = 0;
-  /** Positions of the slot's memory that the system holds for it. */
+  /** Positions of its memory that the system holds for it, of a slot of fixed size. */
   written = 0;
+  /** Its block table: pages in the order of its positions, where the memory has pages. */
+  readonly pages: number[] = [];
 
   /** @param index place in the KV buffers */
   constructor(
@@ -101,9 +90,7 @@ export class Slot {
 
   /** Least frontier among units. */
   least(units: readonly number[]): number {
-    let least = Infinity;
-    for (const unit of units) least = Math.min(least, this.frontier(unit));
-    return least;
+    return Math.min(...units.map((unit) => this.frontier(unit)));
   }
 
   /** Positions that the first stage, which leads, has processed. */
@@ -119,7 +106,6 @@ export class Slot {
 
   /** Rolls every unit back to at most `length` positions. */
   truncate(length: number): void {
-    for (let unit = 0; unit < this.frontiers.length; unit++)
-      this.frontiers[unit] = Math.min(this.frontier(unit), length);
+    this.frontiers.set(this.frontiers.map((end) => Math.min(end, length)));
   }
 }
