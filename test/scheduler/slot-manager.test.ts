@@ -200,7 +200,7 @@ void t.test(
       for (const each of all) prefill(each);
       if (all[1]) slotManager.finish(all[1]);
       table.takeOps();
-      slotManager.closeGap();
+      slotManager.placement.closeGap(slotManager.running);
       const [first, , last] = all;
       t.equal(first?.slot?.index, 0);
       t.match(last?.slot, { index, length: 9, live: true, tokens: last?.tokens });
@@ -404,10 +404,10 @@ void t.test('without memory, the newest sequence is preempted, one with a promis
   ];
   start(slotManager, first, second, last);
   first.tokens.push(7);
-  slotManager.makeRoom();
+  slotManager.makeRoom(1);
   t.same(ids(slotManager.running), ['promised', 'promised too']);
   t.match(slotManager.waiting, [{ id: 'other', preemptions: 1, slot: null }]);
   first.tokens.push(...prompt(9));
-  slotManager.makeRoom();
+  slotManager.makeRoom(1);
   t.same(ids(slotManager.running), ['promised'], 'of promised ones the newest');
 });

@@ -108,7 +108,6 @@ export function landingNets<T extends NetRow>(
   slots: number,
 ): T[] {
   const missing = waiting.filter(({ isNet }) => isNet).length - (slots - running.length);
-  if (missing <= 0) return [];
   const whole = running.filter(({ isNet, sentence }) => isNet && sentence.first !== null);
-  return whole.sort((a, b) => a.sentence.tokens - b.sentence.tokens).slice(0, missing);
+  return whole.sort((a, b) => a.sentence.tokens - b.sentence.tokens).slice(0, Math.max(0, missing));
 }

@@ -40,7 +40,7 @@ export class PlanBuilder {
     const decodesAt = record.at + (chunks.length === 0 ? 0 : planner.predictMs({ ...work, decode: null }));
     const [lone] = rows;
     const draft = lone !== undefined && rows.length === 1 ? this.#draft(lone, decodesAt) : null;
-    if (draft === null) slots.closeGap();
+    if (draft === null) slots.placement.closeGap(slots.running);
     this.#reserve(chunks, rows);
     const { at, admitted, armed, rejected, ended } = record;
     return {
@@ -81,7 +81,7 @@ export class PlanBuilder {
     }
     const bytesAt = (ahead: number): number => slots.table.bytesOf(tokens.length + 1 + ahead);
     let most = maxTokens - generated - 1;
-    while (most > 0 && bytesAt(most) - bytesAt(0) > slots.freeBytes) most >>= 1;
+    while (most > 0 && bytesAt(most) - bytesAt(0) > slots.freeBytes()) most >>= 1;
     return drafts.plan(sequence, most);
   }
 }

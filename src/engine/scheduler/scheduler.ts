@@ -113,7 +113,7 @@ export class Scheduler {
     this.slots.shareAll(this.options.policy.maxStallMs);
     const { exits, paused, chunks } = this.#planner.decide(this.#occupancy(now));
     for (const [sequence, exit] of exits) sequence.exit = exit;
-    this.slots.makeRoom();
+    this.slots.makeRoom(now);
     const selected = selectChunks(chunks, this.slots, this.model, this.options);
     this.#endOverdue(record, workOf(selected, this.#builder.decoding(selected, paused), this.options.shape));
     const open = selected.filter(({ sequence }) => !sequence.isOver);

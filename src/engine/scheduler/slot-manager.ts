@@ -20,12 +20,10 @@ export class SlotManager {
   /** Sequences with a slot, in order of admission. */
   readonly running: Sequence[] = [];
   readonly waiting: Sequence[] = [];
-  readonly #placement: Placement;
+  readonly placement: Placement;
   readonly #fair = new FairOrder();
   /** The first choice of each answer, by the prompt that its choices share by reference. */
   readonly #firsts = new WeakMap<readonly number[], Sequence>();
-  /** Start of the present step. */
-  #now = 0;
 
   /** @param rowMs milliseconds of a row by trunk stage; empty where rows may lie anywhere */
   constructor(
@@ -33,7 +31,7 @@ export class SlotManager {
     readonly limits: SlotManagerLimits,
     rowMs: readonly number[] = [],
   ) {
-    this.#placement = new Placement(table, rowMs);
+    this.placement = new Placement(table, rowMs);
   }
 
   /** Whether the queue takes no further request. @param elsewhere requests that wait outside this queue */
@@ -47,9 +45,9 @@ export class SlotManager {
     return this.running.find((each) => each.id === id) ?? this.waiting.find((each) => each.id === id);
   }
 
-  /** Bytes of the budget that no live sequence needs. */
-  get freeBytes(): number {
-    return Math.max(0, this.limits.kvBytes - this.table.demand(this.running));
+  /** Bytes of the budget that live sequences do not need; negative where they need more. */
+  freeBytes(live: readonly Sequence[] = this.running): number {
+    return this.limits.kvBytes - this.table.demand(live);
   }
 
   /** Finds the stored prefix of a sequence without a slot, for plans that are made before it gets one. */
@@ -72,12 +70,15 @@ export class SlotManager {
    * @param protectedRows running sequences without a promise that no promise preempts, oldest first
    */
   start(ordered: readonly Sequence[], now: number, protectedRows = 0): void {
-    this.#now = now;
     this.waiting.splice(0, this.waiting.length, ...this.#fair.order(ordered, now));
     for (let next = this.waiting.at(0); next !== undefined; next = this.waiting.at(0)) {
-      const fits = this.running.length === 0 || this.table.bytesOf(next.tokens.length + 1) <= this.freeBytes;
+      const fits = this.running.length === 0 || this.table.bytesOf(next.tokens.length + 1) <= this.freeBytes();
       if (!fits || this.running.length >= this.limits.maxRunning) {
-        if (!this.#preemptForShare(protectedRows)) break;
+        const found = yielded(this, { slots: this.limits.maxRunning, protectedRows, now });
+        if (found === null) break;
+        this.#preempt(found.victim);
+        remove(this.waiting, found.next);
+        this.waiting.unshift(found.next);
         continue;
       }
       this.waiting.shift();
@@ -86,7 +87,7 @@ export class SlotManager {
       next.startedAt ??= now;
       this.running.push(next);
       this.#fair.started(next);
-      this.#evict(this.running);
+      this.#evict();
     }
   }
 
@@ -129,7 +130,7 @@ export class SlotManager {
     this.table.touch(match.slot);
     this.table.copyPrefix(match.slot, slot, match.length);
     if (sequence.preemptions === 0) sequence.cachedTokens += slot.length - before;
-    this.#evict(this.running);
+    this.#evict();
     return this.table.bytesOf(slot.length - before);
   }
 
@@ -137,19 +138,14 @@ export class SlotManager {
    * Frees memory for the next step: preempts the newest sequences while the live ones need too much, then evicts. A
    * sequence with a promise is preempted last. The memory of ended sequences stays with their slots up to the budget.
    */
-  makeRoom(): void {
-    while (this.table.demand(this.running) > this.limits.kvBytes && this.running.length > 1) {
-      const unpromised = this.running.filter((each) => !each.isPromisedAt(this.#now));
+  makeRoom(now: number): void {
+    while (this.freeBytes() < 0 && this.running.length > 1) {
+      const unpromised = this.running.filter((each) => !each.isPromisedAt(now));
       const candidates = unpromised.length > 0 ? unpromised : this.running;
       this.#preempt(candidates.reduce((a, b) => (b.arrivedAt >= a.arrivedAt ? b : a)));
     }
-    this.#evict(this.running);
+    this.#evict();
     this.table.giveBack(this.limits.kvBytes);
-  }
-
-  /** Moves a sequence into a gap of the batch, where that pays off. */
-  closeGap(): void {
-    this.#placement.closeGap(this.running);
   }
 
   /** Ends a sequence; its slot stays as a reusable prefix. */
@@ -158,16 +154,6 @@ export class SlotManager {
     remove(this.waiting, sequence);
     this.#release(sequence);
     sequence.isOver = true;
-  }
-
-  /** Preempts a sequence for a waiting one, which becomes the first. */
-  #preemptForShare(protectedRows: number): boolean {
-    const found = yielded(this, { slots: this.limits.maxRunning, protectedRows, now: this.#now });
-    if (found === null) return false;
-    this.#preempt(found.victim);
-    remove(this.waiting, found.next);
-    this.waiting.unshift(found.next);
-    return true;
   }
 
   /** Takes the slot of a running sequence, which waits again. It goes on from the prefix that stays there. */
@@ -191,7 +177,7 @@ export class SlotManager {
     const prefix = this.#match(sequence);
     if (prefix !== null) this.table.touch(prefix.slot);
     sequence.prefix = null;
-    return this.#placement.place(sequence, prefix, this.running);
+    return this.placement.place(sequence, prefix, this.running);
   }
 
   /** Takes the slot of a sequence, and keeps its contents as a reusable prefix. */
@@ -205,9 +191,8 @@ export class SlotManager {
   }
 
   /** Evicts stored prefixes until they fit beside the live sequences. */
-  #evict(live: readonly Sequence[]): void {
-    const room = this.limits.kvBytes - this.table.demand(live);
-    while (this.table.used('cached') > room && this.table.evict());
+  #evict(live?: readonly Sequence[]): void {
+    while (this.table.used('cached') > this.freeBytes(live) && this.table.evict());
   }
 
   #match(sequence: Sequence): Prefix | null {
