@@ -17,8 +17,8 @@ export const COPY_BYTES_PER_MS = 6e6;
 /** Price of an evicted prefix: above the copy of a chat template, below the steps of a row in vain. */
 const EVICTION_MS = 10;
 
-/** The slots of a batch's sequences. */
-type Rows = ReadonlyMap<Sequence, Slot>;
+/** The first and the last slot of the rows of a stage. */
+type Range = readonly [first: number, last: number];
 
 export class Placement {
   /** @param rowMs milliseconds of a row by trunk stage; empty where rows may lie anywhere */
@@ -29,7 +29,7 @@ export class Placement {
 
   /** Gives a sequence the cheapest slot, of equal ones the least recently used. @throws RangeError if all are live */
   place(sequence: Sequence, prefix: Prefix | null, running: readonly Sequence[]): Slot {
-    const [best] = this.#prices(sequence, prefix, this.table.free, rowsOf(running));
+    const [best] = this.#prices(sequence, prefix, this.table.free, running);
     if (best === undefined) throw new RangeError('no slot is free');
     this.#occupy(sequence, best.slot, prefix);
     return best.slot;
@@ -38,33 +38,36 @@ export class Placement {
   /** Moves one sequence into a gap of the batch, where the rows in vain cost more than the copy. */
   closeGap(running: readonly Sequence[]): void {
     if (this.rowMs.length === 0) return;
-    const rows = rowsOf(running);
-    const places = Array.from(rows.values(), ({ index }) => index);
-    const gaps = this.table.slots.slice(Math.min(...places), Math.max(...places)).filter(({ live }) => !live);
+    const ranges = this.#rangesOf(running);
+    const [first, last] = ranges[0] ?? [0, 0];
+    const gaps = this.table.slots.slice(first, last).filter(({ live }) => !live);
     if (gaps.length === 0) return;
-    const present = this.#batchMs(rows);
-    const moves = [...rows].flatMap(([sequence, from]) => {
-      const others = new Map(rows);
-      others.delete(sequence);
+    const ends = new Set(ranges.flat());
+    const moves = running.flatMap((sequence) => {
+      const { slot: from } = sequence;
       // A row between others makes no range of rows shorter.
-      if (this.#batchMs(others) >= present) return [];
+      if (from === null || !ends.has(from.index)) return [];
       const prefix = { slot: from, tokens: from.tokens, length: from.length };
+      const others = running.filter((each) => each !== sequence);
       return this.#prices(sequence, prefix, gaps, others).map((price) => ({ ...price, sequence, prefix }));
     });
     const [best] = moves.sort((a, b) => a.ms - b.ms);
-    if (best === undefined || best.ms >= present) return;
+    if (best === undefined || best.ms >= this.#batchMs(ranges)) return;
     this.#occupy(best.sequence, best.slot, best.prefix);
     this.table.drop(best.prefix.slot);
   }
 
-  /** The prices of a sequence in these slots, the least first. */
-  #prices(sequence: Sequence, prefix: Prefix | null, slots: readonly Slot[], others: Rows) {
+  /** The prices of a sequence in these slots, beside the others of a batch; the least first. */
+  #prices(sequence: Sequence, prefix: Prefix | null, slots: readonly Slot[], others: readonly Sequence[]) {
+    const ranges = this.#rangesOf(others);
+    const deepest = this.#stageOf(sequence);
     const prices = slots.map((slot) => {
       const kept = keptOf(sequence, slot, prefix);
       const copyMs = this.table.bytesOf((prefix?.length ?? 0) - kept) / COPY_BYTES_PER_MS;
       // A stored prefix has a price where the slot loses more of it than it keeps.
       const evictionMs = slot.length > 2 * kept ? EVICTION_MS : 0;
-      return { slot, ms: this.#batchMs(new Map(others).set(sequence, slot)) + copyMs + evictionMs };
+      const wider = ranges.map((range, stage) => (stage <= deepest ? rangeOf([...range, slot.index]) : range));
+      return { slot, ms: this.#batchMs(wider) + copyMs + evictionMs };
     });
     return prices.sort((a, b) => a.ms - b.ms);
   }
@@ -81,17 +84,25 @@ export class Placement {
   }
 
   /** Milliseconds of the rows that the stages compute, needed or in vain, until their places have paid off. */
-  #batchMs(rows: Rows): number {
-    const { exits } = this.table.units;
-    return this.rowMs.reduce((sum, ms, stage) => {
-      const places = [...rows].flatMap(([{ exit }, { index }]) => (at(exits, exit).stage >= stage ? index : []));
-      return places.length === 0 ? sum : sum + HORIZON_STEPS * ms * (Math.max(...places) - Math.min(...places) + 1);
-    }, 0);
+  #batchMs(ranges: readonly Range[]): number {
+    const rows = ranges.map(([first, last]) => Math.max(0, last - first + 1));
+    return this.rowMs.reduce((sum, ms, stage) => sum + ms * at(rows, stage), 0) * HORIZON_STEPS;
+  }
+
+  #rangesOf(rows: readonly Sequence[]): Range[] {
+    return this.rowMs.map((_, stage) =>
+      rangeOf(rows.flatMap((each) => (each.slot !== null && this.#stageOf(each) >= stage ? each.slot.index : []))),
+    );
+  }
+
+  /** The last trunk stage of its exit. */
+  #stageOf({ exit }: Sequence): number {
+    return at(this.table.units.exits, exit).stage;
   }
 }
 
-function rowsOf(running: readonly Sequence[]): Rows {
-  return new Map(running.flatMap((each) => (each.slot === null ? [] : [[each, each.slot]])));
+function rangeOf(places: readonly number[]): Range {
+  return [Math.min(...places), Math.max(...places)];
 }
 
 /** Positions of a prefix that a slot has already. */

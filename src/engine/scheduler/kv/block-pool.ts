@@ -10,14 +10,12 @@ import type { Slot, Units } from './units.js';
 
 export class BlockPool extends SlotTable {
   override readonly isOrdered = false;
-  override readonly granularity: number;
   /** Pages of no slot. */
   readonly #free: number[];
 
   /** @param page positions of a page */
   constructor(slots: number, units: Units, bytesPerPosition: number, pages: number, page: number) {
-    super(slots, units, bytesPerPosition);
-    this.granularity = page;
+    super(slots, units, bytesPerPosition, page);
     this.#free = Array.from({ length: pages }, (_, i) => pages - 1 - i);
   }
 

@@ -12,8 +12,6 @@ import { type Units, Slot } from './units.js';
 
 export class SlotTable {
   readonly slots: readonly Slot[];
-  /** Positions that slots share together: a shared prefix has a multiple of them. */
-  readonly granularity: number = 1;
   /** Whether a batch runs a range of slots; otherwise its rows may lie anywhere. */
   readonly isOrdered: boolean = true;
   #ops: MemoryOp[] = [];
@@ -25,6 +23,8 @@ export class SlotTable {
     readonly units: Units,
     /** Of all units: each position of a sequence counts with them, whatever its exit needs. */
     readonly bytesPerPosition: number,
+    /** Positions that slots share together: a shared prefix has a multiple of them. */
+    readonly granularity = 1,
   ) {
     this.slots = Array.from({ length: slots }, (_, index) => new Slot(index, units.stages.length));
   }
@@ -130,7 +130,7 @@ export class SlotTable {
 }
 
 /** A run of positions [start, end) of one KV cache, or of one boundary's hidden states. */
-export interface PositionRun {
+interface PositionRun {
   /** Index of a unit or of a boundary. */
   readonly of: number;
   readonly start: number;
